@@ -1,0 +1,185 @@
+"""Where the project is and what its settings say: the one reader of configuration.
+
+The root is the folder that holds ``.dvc`` or a ``pyproject.toml`` with ``[tool.mlnb]``, found
+from the working directory upwards. ``[tool.mlnb]`` holds the tool's settings; experiments keep
+theirs in params.yaml.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlnb.errors import ProjectError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``[tool.mlnb]`` of pyproject.toml.
+
+    Attributes:
+        notebooks: folders of notebooks, relative to the root.
+        source: folders that local modules are imported from, besides the notebook's own.
+        run_deadline: seconds that one run may take; 0 for no limit.
+        cell_deadline: seconds that one cell may take; 0 for no limit.
+        output_cap_mb: megabytes of output kept of one cell.
+        tracking_uri: MLflow store; empty for the project's own SQLite file.
+        experiment: MLflow experiment; empty for the root folder's name.
+    """
+
+    notebooks: tuple[str, ...] = ("notebooks",)
+    source: tuple[str, ...] = (".", "src")
+    run_deadline: float = 0
+    cell_deadline: float = 0
+    output_cap_mb: float = 10
+    tracking_uri: str = ""
+    experiment: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project root and its settings. Paths below are absolute."""
+
+    root: Path
+    settings: Settings
+
+    @property
+    def home(self) -> Path:
+        """The checkout that owns the project's state.
+
+        DVC runs queued experiments in a copy below ``.dvc/tmp/exps``; what they track belongs to
+        the checkout they came from.
+        """
+        parts = self.root.parts
+        for i in range(len(parts) - 2):
+            if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+                return Path(*parts[:i])
+        return self.root
+
+    @property
+    def code(self) -> Path:
+        """Folder of the code mirrors, committed to git."""
+        return self.root / ".mlnb" / "code"
+
+    @property
+    def state(self) -> Path:
+        """Folder of local state (MLflow store, run records), ignored by git."""
+        return self.home / ".mlnb"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of rendered reports."""
+        return self.root / "reports"
+
+    @property
+    def executed(self) -> Path:
+        """Folder of executed notebooks."""
+        return self.reports / "executed"
+
+    @property
+    def failed(self) -> Path:
+        """Folder of the partial notebooks and reports of failed runs, ignored by git."""
+        return self.reports / "failed"
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Existing folders that local modules are imported from."""
+        return tuple(p for p in ((self.root / s).resolve() for s in self.settings.source) if p.is_dir())
+
+    def relative(self, path: Path) -> str:
+        """Return ``path`` relative to the root, with forward slashes; absolute if outside."""
+        path = Path(os.path.abspath(path))
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    def notebooks(self) -> list[Path]:
+        """Return the notebooks in the project's notebook folders, sorted by path."""
+        found: list[Path] = []
+        for name in self.settings.notebooks:
+            for path in (self.root / name).rglob("*.ipynb"):
+                if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
+                    found.append(path)
+        return sorted(found)
+
+
+def find(start: Path | None = None) -> Project:
+    """Return the project that ``start`` (default: the working directory) lies in.
+
+    Raises:
+        ProjectError: no root above ``start``, or settings that cannot be read.
+    """
+    start = Path(os.path.abspath(start or Path.cwd()))
+    for folder in (start, *start.parents):
+        if (folder / ".dvc").is_dir() or "mlnb" in _tool_table(folder / "pyproject.toml"):
+            return Project(root=folder, settings=_settings(folder / "pyproject.toml"))
+    raise ProjectError(
+        "no project here: neither a .dvc folder nor a pyproject.toml with [tool.mlnb] lies above",
+        where=str(start),
+        remedy="Run `dvc init` in the project's root folder, or change into it.",
+    )
+
+
+def enter_root() -> Path:
+    """Make the project root the working directory and importable; return it."""
+    project = find()
+    os.chdir(project.root)
+    for folder in reversed(project.sources):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    return project.root
+
+
+def _settings(pyproject: Path) -> Settings:
+    table = _tool_table(pyproject).get("mlnb", {})
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise ProjectError(
+                f"unknown setting {key!r} in [tool.mlnb].{did_you_mean(key, fields)}",
+                where=str(pyproject),
+                remedy=f"Known settings: {', '.join(sorted(fields))}.",
+            )
+        values[name] = _cast(value, fields[name].default, key, pyproject)
+    return Settings(**values)
+
+
+def _cast(value: Any, default: Any, key: str, pyproject: Path) -> Any:
+    """Return ``value`` in the type of the setting's default, or say what type it must have."""
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        expected = "a list of strings"
+    elif isinstance(default, str):
+        if isinstance(value, str):
+            return value
+        expected = "a string"
+    else:
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return value
+        expected = "a number that is not negative"
+    raise ProjectError(f"setting {key!r} in [tool.mlnb] must be {expected}, not {value!r}", where=str(pyproject))
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_toml(path: Path, mtime_ns: int) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"not valid TOML: {error}", where=str(path)) from error
+
+
+def _tool_table(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    tool = _parse_toml(path, path.stat().st_mtime_ns).get("tool", {})
+    return tool if isinstance(tool, dict) else {}
