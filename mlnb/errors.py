@@ -29,6 +29,10 @@ class MlnbError(Exception):
             lines.append(f"  {remedy}")
         super().__init__("\n".join(lines))
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the message, without our own frames."""
+        return [f"{type(self).__name__}: {self}"]
+
     @classmethod
     def join(cls, errors: Iterable[MlnbError]) -> MlnbError:
         """Return one error that tells all of ``errors``; a person mends them in one go."""

@@ -176,7 +176,7 @@ class Pipeline:
         """
         found: dict[str, Given] = {}
         for file, key in stage.params:
-            values = _load(self.project.root / file)
+            values = content(self.project.root / file)
             value = _lookup(values, key, self.project, stage, file)
             origin = f"{file}: {key}" if key else file
             if isinstance(value, Mapping):
@@ -195,7 +195,7 @@ class Pipeline:
         lock = stage.file.with_name("dvc.lock")
         if not lock.is_file():
             return None
-        stages = (_load(lock) or {}).get("stages", {})
+        stages = (content(lock) or {}).get("stages", {})
         entry = stages.get(stage.key)
         return dict(entry) if entry is not None else None
 
@@ -261,7 +261,7 @@ def _stages(project: Project, file: Path) -> Iterator[Stage]:
     from dvc.fs import LocalFileSystem
     from dvc.parsing import DataResolver
 
-    data = _load(file) or {}
+    data = content(file) or {}
     if not isinstance(data, Mapping) or not isinstance(data.get("stages", {}), Mapping):
         raise PipelineError("not a pipeline: `stages` must map names to stages", where=str(file))
     # The resolver wants no more of a repository than its file system and parsing settings.
@@ -396,8 +396,12 @@ def _lookup(values: Any, key: str, project: Project, stage: Stage, file: str) ->
     return here
 
 
-def _load(path: Path) -> Any:
-    """Return the content of a params, pipeline or lock file, as DVC would read it."""
+def content(path: Path) -> Any:
+    """Return the content of a params, pipeline or lock file, as DVC would read it.
+
+    Raises:
+        PipelineError: it is not there, or torn.
+    """
     if not path.is_file():
         raise PipelineError("no such file", where=str(path))
     return _parsed(path, path.stat().st_mtime_ns)

@@ -1,0 +1,1 @@
+"""nbval, made good."""

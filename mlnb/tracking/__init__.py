@@ -1,0 +1,32 @@
+"""Tracking: a state of the pipeline, recorded once as a run of MLflow.
+
+* :func:`candidate` reads what dvc.lock and the metrics files say of the present state and gives
+  it a digest; :func:`track` logs it, unless a finished run of that digest is there already;
+  :func:`runs` lists what was logged.
+* :func:`ensure_store` makes the project's own store, once and whole; parallel stages find it
+  ready. :func:`environment` is what a notebook needs to log there itself; ``track`` puts such
+  runs below their stage.
+
+MLflow takes seconds to import, so only the functions that talk to a store import it.
+"""
+
+from __future__ import annotations
+
+from mlnb.tracking.candidates import Candidate, CandidateError, StageState, candidate
+from mlnb.tracking.context import environment
+from mlnb.tracking.history import Run, runs
+from mlnb.tracking.recording import track
+from mlnb.tracking.store import TrackingError, ensure_store
+
+__all__ = [
+    "Candidate",
+    "CandidateError",
+    "Run",
+    "StageState",
+    "TrackingError",
+    "candidate",
+    "ensure_store",
+    "environment",
+    "runs",
+    "track",
+]

@@ -1,0 +1,310 @@
+"""Candidates: one state of the pipeline, told from dvc.lock and the metrics files.
+
+The digest covers what the stages ran and what came out: commands, parameter values, and the
+paths and checksums of dependencies and outputs. Left out are the tools that only look on
+(``mlnb code``, ``track``, ``report``) and executed notebooks, which show a result and are none.
+Nothing in it depends on where the project lies, when it ran or who ran it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlnb import files
+from mlnb.errors import MlnbError
+from mlnb.project import Project
+
+if TYPE_CHECKING:
+    from mlnb.pipeline import Pipeline, Stage
+
+FORMAT = 1
+_ONLOOKERS = ("code", "track", "report")
+_CHECKSUMS = ("md5", "etag", "checksum")
+"""What DVC calls the checksum of a local file, an object in a bucket, and one on HDFS."""
+
+
+class CandidateError(MlnbError):
+    """A state of the pipeline that is not complete, or not the one that dvc.lock records."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class StageState:
+    """What dvc.lock records of one stage, and what its metrics files hold.
+
+    Attributes:
+        name: the stage's name.
+        digest: of its part of the candidate.
+        params: values by dotted name.
+        metrics: finite numbers by dotted name, which starts with the stage's.
+        deps: checksums by path, relative to the root.
+        outs: the same of what it wrote; executed notebooks are here too.
+    """
+
+    name: str
+    digest: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    deps: Mapping[str, str]
+    outs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One state of the pipeline.
+
+    Attributes:
+        digest: equal for the same state anywhere.
+        stages: its stages, each after what it reads.
+        params: values of all stages by dotted name.
+        metrics: metrics of all stages by dotted name.
+        data: checksums of the dependencies that no stage writes, by path.
+    """
+
+    digest: str
+    stages: tuple[StageState, ...]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    data: Mapping[str, str]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON holds it: reports/candidate.json, the same for the same state."""
+        return {
+            "format": FORMAT,
+            "candidate": self.digest,
+            "stages": {state.name: state.digest for state in self.stages},
+            "params": dict(self.params),
+            "metrics": dict(self.metrics),
+            "data": dict(self.data),
+        }
+
+
+def candidate(pipeline: Pipeline) -> Candidate:
+    """Return the present candidate.
+
+    Its stages are those that the ``mlnb track`` stage follows; without such a stage, all. DVC may
+    run the others after ``track``, when it is too late to tell their state.
+
+    Raises:
+        CandidateError: a stage never ran, a metrics file is missing, is not what dvc.lock
+            records, or holds a number that is not finite.
+    """
+    stages = _stages(pipeline)
+    never = [stage.name for stage in stages if pipeline.locked(stage) is None]
+    if never or not stages:
+        raise CandidateError(
+            f"never ran: {', '.join(never)}" if stages else "no stage in dvc.yaml makes a candidate",
+            where=str(pipeline.project.root / "dvc.lock"),
+            remedy="Run `dvc repro`; after `git clone` or `git pull`, `dvc pull` fetches what ran elsewhere.",
+        )
+    states = tuple(_state(pipeline, stage) for stage in stages)
+    return Candidate(
+        digest=_digest({state.name: state.digest for state in states}),
+        stages=states,
+        params=_merged(states),
+        metrics={name: value for state in states for name, value in state.metrics.items()},
+        data={
+            path: checksum
+            for state in states
+            for path, checksum in state.deps.items()
+            if not any(stage.writes(path) for stage in pipeline.stages)
+        },
+    )
+
+
+def verify(project: Project, path: str, checksum: str) -> Path:
+    """Return the output at ``path`` after a look whether it is what dvc.lock records.
+
+    Raises:
+        CandidateError: it is missing or has changed since.
+    """
+    file = project.root / path
+    if not file.exists():
+        raise CandidateError(
+            "dvc.lock records it, but it is not there",
+            where=path,
+            remedy="Run `dvc checkout`, or `dvc pull` if it was made elsewhere.",
+        )
+    # A folder's checksum ends in `.dir`; DVC alone can compute it, and keeps folders in its cache.
+    if file.is_file() and len(checksum) == 32 and _md5(file) != checksum:
+        raise CandidateError(
+            "changed since its stage ran",
+            where=path,
+            remedy="Run `dvc repro` to make it again, or `dvc checkout` to restore it.",
+        )
+    return file
+
+
+def _stages(pipeline: Pipeline) -> list[Stage]:
+    """Return the stages of a candidate, each after what it reads."""
+    ordered = pipeline.ordered()
+    trackers = [stage for stage in ordered if stage.tool == "track"]
+    if trackers:
+        ordered = [s for s in ordered if any(t in pipeline.downstream(s) for t in trackers)]
+    return [stage for stage in ordered if stage.tool not in _ONLOOKERS]
+
+
+def _state(pipeline: Pipeline, stage: Stage) -> StageState:
+    entry = pipeline.locked(stage) or {}
+    project = pipeline.project
+    kinds = {kind: list(_checksums(entry.get(kind))) for kind in ("deps", "outs")}
+    paths = {
+        kind: {_from_root(project, stage, path): checksum for path, checksum in found}
+        for kind, found in kinds.items()
+    }
+    essence = {
+        "cmd": entry.get("cmd"),
+        "params": entry.get("params", {}),
+        **{
+            kind: sorted(pair for pair in found if not _is_shown(_from_root(project, stage, pair[0])))
+            for kind, found in kinds.items()
+        },
+    }
+    return StageState(
+        name=stage.name,
+        digest=_digest(essence),
+        params=dict(_params(project, stage, entry)),
+        metrics=_metrics(project, stage, paths["outs"]),
+        deps=paths["deps"],
+        outs=paths["outs"],
+    )
+
+
+def _checksums(entries: Any) -> Iterator[tuple[str, str]]:
+    for entry in entries or ():
+        yield str(entry["path"]), next((str(entry[key]) for key in _CHECKSUMS if key in entry), "")
+
+
+def _from_root(project: Project, stage: Stage, path: str) -> str:
+    """Return a path of dvc.lock, relative to the stage's folder, as relative to the root."""
+    if "://" in path or Path(path).is_absolute():
+        return path
+    root = os.path.realpath(project.root)
+    return Path(os.path.relpath(stage.wdir / path, root)).as_posix()
+
+
+def _is_shown(path: str) -> bool:
+    """Whether ``path`` is an executed notebook, or their folder."""
+    return f"{path}/".startswith("reports/executed/")
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps({"format": FORMAT, "of": _plain(value)}, sort_keys=True, separators=(",", ":"))
+    return files.digest_bytes(text.encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of YAML as JSON holds it; dates, NaN and infinity become text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def _params(project: Project, stage: Stage, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values: ``train.rate`` of params.yaml, ``other.yaml:train.rate`` elsewhere."""
+    for file, values in (entry.get("params") or {}).items():
+        path = _from_root(project, stage, str(file))
+        prefix = "" if path == "params.yaml" else f"{path}:"
+        for name, value in _leaves(values, into_lists=False):
+            yield prefix + name, _plain(value)
+    for key, value in stage.item.items():
+        yield f"{stage.name}.{key}", _plain(value)
+
+
+def _merged(states: Iterable[StageState]) -> dict[str, Any]:
+    """Return the parameters of all stages; one name has one value in a candidate."""
+    merged: dict[str, Any] = {}
+    owner: dict[str, str] = {}
+    for state in states:
+        for name, value in state.params.items():
+            if merged.setdefault(name, value) != value:
+                raise CandidateError(
+                    f"parameter {name!r} was {merged[name]!r} for stage {owner[name]!r}"
+                    f" and {value!r} for {state.name!r}",
+                    where="dvc.lock",
+                    remedy="Run `dvc repro`, so that all stages have the same value.",
+                )
+            owner.setdefault(name, state.name)
+    return merged
+
+
+def _leaves(value: Any, name: str = "", *, into_lists: bool) -> Iterator[tuple[str, Any]]:
+    """Yield what nested mappings hold, by dotted name; an empty mapping is a value itself."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        pairs = value.items()
+    elif into_lists and isinstance(value, list):
+        pairs = enumerate(value)
+    if not isinstance(value, Mapping | list) or not value or (isinstance(value, list) and not into_lists):
+        if name:
+            yield name, value
+        return
+    for key, item in pairs:
+        yield from _leaves(item, f"{name}.{key}" if name else str(key), into_lists=into_lists)
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+def _metrics(project: Project, stage: Stage, checksums: Mapping[str, str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for out in stage.outs:
+        if out.kind != "metrics" or not out.path.endswith(".json"):
+            continue
+        path = verify(project, out.path, checksums.get(out.path, ""))
+        for name, value in _numbers(path, out.path):
+            full = f"{stage.name}.{name}"
+            if full in found:
+                raise CandidateError(
+                    f"{name!r} is in another metrics file of stage {stage.name!r} already",
+                    where=out.path,
+                    remedy="Give it another name, or put it in a section of its own.",
+                )
+            found[full] = value
+    return found
+
+
+def _numbers(path: Path, where: str) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a metrics file; text and truth values beside them are no metrics."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CandidateError(f"not JSON: {error}", where=where, remedy="Run `dvc repro`.") from None
+    if not isinstance(document, dict):
+        raise CandidateError("metrics are a JSON object of names and numbers", where=where)
+    for name, value in _leaves(document, into_lists=True):
+        if value is None or (isinstance(value, int | float) and not _is_finite(value)):
+            raise CandidateError(
+                f"metric {name!r} is {value}; a candidate needs finite numbers",
+                where=where,
+                remedy="Mend the notebook that computes it and run `dvc repro`.",
+            )
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

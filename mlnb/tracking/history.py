@@ -1,0 +1,72 @@
+"""What was tracked: the finished candidates in the store."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlnb.project import Project
+from mlnb.tracking.store import ensure_store, exists, experiment, reaching
+
+CANDIDATE = "mlnb.candidate"
+FINISHED = "FINISHED"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A candidate as the store has it.
+
+    Attributes:
+        digest: the candidate's.
+        id: MLflow's id of the run.
+        started: when it was tracked.
+        params: parameters as text.
+        metrics: metrics.
+    """
+
+    digest: str
+    id: str
+    started: datetime.datetime
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def runs(project: Project) -> list[Run]:
+    """Return the finished candidates, the newest first.
+
+    Should two machines have tracked one candidate at the same moment, the older run counts.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    if not exists(project):
+        return []
+    with reaching(ensure_store(project)) as client:
+        home = client.get_experiment_by_name(experiment(project))
+        found = [] if home is None else [_run(raw) for raw in finished(client, home.experiment_id)]
+    first = {run.digest: run for run in sorted(found, key=lambda run: (run.started, run.id), reverse=True)}
+    return list(first.values())
+
+
+def finished(client: Any, home: str, *, digest: str = "") -> Iterator[Any]:
+    """Yield MLflow's finished runs of one candidate, or of all."""
+    wanted = f"= '{digest}'" if digest else "LIKE '%'"
+    yield from search(client, home, f"attributes.status = '{FINISHED}' AND tags.`{CANDIDATE}` {wanted}")
+
+
+def search(client: Any, home: str, condition: str) -> Iterator[Any]:
+    """Yield MLflow's runs in the experiment ``home`` that fulfil ``condition``."""
+    token = None
+    while True:
+        page = client.search_runs([home], condition, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _run(raw: Any) -> Run:
+    started = datetime.datetime.fromtimestamp(raw.info.start_time / 1000, datetime.UTC)
+    return Run(raw.data.tags[CANDIDATE], raw.info.run_id, started, raw.data.params, raw.data.metrics)
