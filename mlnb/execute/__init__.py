@@ -217,7 +217,7 @@ class _Session:
     ) -> None:
         client = _client(nb_man.nb, kernel, self._limits)
         self.document = nb_man.nb
-        with client.setup_kernel(**kernel.start_arguments(root, environment)):
+        with client.setup_kernel(cleanup_kc=True, **kernel.start_arguments(root, environment)):
             if folders:
                 code = PREPARE.format(folders=[str(folder) for folder in folders])
                 client.wait_for_reply(client.kc.execute(code, silent=True))
@@ -232,6 +232,7 @@ class _Session:
                     raise
                 finally:
                     self._cell_seconds[self._number] = time.monotonic() - started
+                    kernel.note_children()
                 nb_man.cell_complete(cell, index)
 
     def _begin(self, index: int) -> None:

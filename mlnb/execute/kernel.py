@@ -64,6 +64,7 @@ class Kernel:
         # because the system allows about a hundred bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
         self._log = (self._folder / "log").open("w+b")
+        self._children: set[Any] = set()
         self.manager = AsyncKernelManager(
             kernel_name=name or "python3", connection_file=str(self._folder / "k.json")
         )
@@ -127,6 +128,14 @@ class Kernel:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGINT)
 
+    def note_children(self) -> None:
+        """Remember what the kernel has started: once it is gone, nobody knows whose they were."""
+        import psutil
+
+        if self.process is not None:
+            with contextlib.suppress(psutil.Error):
+                self._children |= set(psutil.Process(self.process.pid).children(recursive=True))
+
     def kill(self) -> None:
         """Kill the kernel and all it started, also what left its process group."""
         import psutil
@@ -134,10 +143,10 @@ class Kernel:
         process = self.process
         if process is None:
             return
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+        self.note_children()
+        for child in self._children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.name == "posix":
                 os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
