@@ -287,9 +287,10 @@ class _Reader:
 
 def _parameters(notebook: Notebook, cell: Cell) -> Iterator[Parameter]:
     reader = _Reader(notebook, cell)
+    statements = _parse(reader).body
     comments = _comments(cell.source)
     seen: dict[str, Parameter] = {}
-    for statement in _parse(reader).body:
+    for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) or _is_docstring(statement):
             continue
         parameter = _parameter(reader, statement, comments, seen)

@@ -228,7 +228,7 @@ def _overrides(declared: Contract, texts: Mapping[str, str]) -> dict[str, Given]
         except YAMLError:
             value = text
         if name in declared.names and not _accepts(declared, name, value):
-            value = text
+            value = text if _accepts(declared, name, text) else value
         found[name] = Given(value, _BY_HAND)
     return found
 

@@ -64,6 +64,7 @@ class Kernel:
         # because the system allows about a hundred bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
         self._log = (self._folder / "log").open("w+b")
+        self._process: subprocess.Popen[bytes] | None = None
         self._children: set[Any] = set()
         self.manager = AsyncKernelManager(
             kernel_name=name or "python3", connection_file=str(self._folder / "k.json")
@@ -101,7 +102,9 @@ class Kernel:
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
         """The kernel process, once it was started."""
-        return getattr(getattr(self.manager, "provisioner", None), "process", None)
+        # Kept, because the manager forgets it when it thinks the kernel is gone.
+        self._process = self._process or getattr(self.manager.provisioner, "process", None)
+        return self._process
 
     def log_tail(self, lines: int = 8) -> str:
         """Return the last lines that the process itself wrote, outside any cell."""
