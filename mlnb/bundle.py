@@ -76,7 +76,7 @@ def dump_model(model: Any, *, where: str = "") -> bytes:
     try:
         written = skops.io.dumps(model)
         unknown = sorted(set(skops.io.get_untrusted_types(data=written)) - set(TRUSTED))
-    except Exception as error:  # noqa: BLE001 - of skops, or of any object it walks over
+    except Exception as error:  # of skops, or of any object it walks over
         raise ModelFileError(
             f"{type(model).__name__} cannot be saved as skops: {error}", where=where
         ) from error
@@ -108,7 +108,7 @@ def parse_model(data: bytes, *, where: str = "") -> Any:
         return skops.io.loads(data, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise ModelFileError(f"refused: {error}", where=where) from error
-    except Exception as error:  # noqa: BLE001 - whatever a crafted file provokes
+    except Exception as error:  # whatever a damaged or crafted file provokes
         raise ModelFileError(f"is damaged: {error!r}", where=where) from error
 
 

@@ -190,11 +190,11 @@ def _track(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from mlnb import reports
     from mlnb.project import find
+    from mlnb.reports.stages import build_all
 
     project = find()
-    for path in reports.build_all(project):
+    for path in build_all(project):
         print(project.relative(path))
     return 0
 

@@ -14,14 +14,18 @@ checks it in strict mode, so that ``"5"`` is not an ``int`` and ``1`` is not a `
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import datetime
 import functools
 import io
 import json
-import operator
+import math
+import re
 import tokenize
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,7 +34,13 @@ from typing import Any
 from mlnb.errors import MlnbError, did_you_mean
 from mlnb.notebook import PARAMETERS, Cell, Notebook
 
-MARKERS = {"In": "in", "Out": "out", "Metrics": "metrics", "Plots": "plots", "Predictions": "predictions"}
+MARKERS = {
+    "In": "in",
+    "Out": "out",
+    "Metrics": "metrics",
+    "Plots": "plots",
+    "Predictions": "predictions",
+}
 """Marker names and the kind of path each declares."""
 
 _SIMPLE: dict[str, Any] = {
@@ -49,8 +59,8 @@ _SIMPLE: dict[str, Any] = {
 _GENERIC = {"List": "list", "Dict": "dict", "Tuple": "tuple"}
 _BOUNDS = ("Gt", "Ge", "Lt", "Le", "Interval", "MultipleOf", "MinLen", "MaxLen", "Len")
 _ACCEPTED = (
-    "int, float, bool, str, list[...], dict[..., ...], tuple[...], date, datetime, Path, Literal[...], "
-    "X | None, Annotated[X, Gt(0), ...], In, Out, Metrics, Plots, Predictions"
+    "int, float, bool, str, list[...], dict[..., ...], tuple[...], date, datetime, Path, "
+    "Literal[...], X | None, Annotated[X, Gt(0), ...], In, Out, Metrics, Plots, Predictions"
 )
 
 
@@ -125,7 +135,10 @@ class Contract:
     parameters: tuple[Parameter, ...]
 
     def __getitem__(self, name: str) -> Parameter:
-        return next(p for p in self.parameters if p.name == name)
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -153,6 +166,8 @@ class Contract:
         Raises:
             ContractError: every unknown, missing and ill-typed value, in one message.
         """
+        if self.cell is not None and self.notebook.language != "python":
+            return copy.deepcopy(dict(given))
         errors: list[MlnbError] = [
             ContractError(
                 f"unknown parameter {name!r} in {source}.{did_you_mean(name, self.names)}",
@@ -172,18 +187,32 @@ class Contract:
             raise _joined(errors)
         return bound
 
-    def _value(self, p: Parameter, given: Mapping[str, Any], bound: Mapping[str, Any], source: str) -> Any:
+    def _value(
+        self, p: Parameter, given: Mapping[str, Any], bound: Mapping[str, Any], source: str
+    ) -> Any:
         if p.name in given:
-            return check(p, given[p.name], where=self.where(p), source=source)
-        if p.template:
-            return "".join(str(bound.get(text, f"{{{text}}}")) if name else text for text, name in p.template)
-        if p.default is ABSENT:
+            value = check(p, given[p.name], where=self.where(p), source=source)
+        elif p.template:
+            value = "".join(
+                str(bound.get(text, f"{{{text}}}")) if name else text for text, name in p.template
+            )
+        elif p.default is not ABSENT:
+            value = copy.deepcopy(p.default)
+        else:
             raise ContractError(
                 f"parameter {p.name!r} has no default and no value in {source}",
                 where=self.where(p),
                 remedy=f"Give a value of type {p.annotation}.",
             )
-        return p.default
+        if p.is_path:
+            for path in value if p.many else [value]:
+                if problem := _path_problem(path):
+                    raise ContractError(
+                        f"path {p.name!r} {problem}: {_shown(path)} ({source})",
+                        where=self.where(p),
+                        remedy=_PATH_REMEDY,
+                    )
+        return value
 
 
 def _joined(errors: list[MlnbError]) -> ContractError:
@@ -208,7 +237,7 @@ def read(notebook: Notebook) -> Contract:
         )
     cell = cells[0]
     if notebook.language != "python":
-        # papermill reads the cells of other languages; we bind by name without types.
+        # We cannot read the cells of other languages; bind passes their values on as they are.
         return Contract(notebook, cell, ())
     return Contract(notebook, cell, tuple(_parameters(notebook, cell)))
 
@@ -217,7 +246,8 @@ def check(parameter: Parameter, value: Any, *, where: str, source: str) -> Any:
     """Return ``value`` as the parameter's type, by pydantic in strict mode.
 
     Values arrive as YAML or JSON has them, so a list may become a tuple and an ISO string a
-    date; a number in quotes stays a string and is refused.
+    date; a number in quotes stays a string and is refused. What has the type already is returned
+    as it is, though a copy.
 
     Raises:
         ContractError: naming the parameter, the value and what is accepted.
@@ -225,19 +255,73 @@ def check(parameter: Parameter, value: Any, *, where: str, source: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        text = json.dumps(value, default=_jsonable)
-        return _adapter(parameter).validate_json(text, strict=True)
-    except (ValidationError, TypeError, ValueError) as error:
+        return _typed(_adapter(parameter), value)
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
         reasons = (
             "; ".join(_reason(e) for e in error.errors(include_url=False))
             if isinstance(error, ValidationError)
             else str(error)
         )
         raise ContractError(
-            f"parameter {parameter.name!r} cannot be {value!r} ({source}): {reasons}",
+            f"parameter {parameter.name!r} cannot be {_shown(value)} ({source}): {reasons}",
             where=where,
             remedy=f"Accepted: {parameter.annotation or type(parameter.default).__name__}.",
         ) from None
+
+
+def _typed(adapter: Any, value: Any) -> Any:
+    try:
+        json.dumps(value, default=_jsonable, ensure_ascii=False).encode()
+        # JSON would make text of the dates in a plain list and of the keys of a plain dict.
+        return adapter.validate_python(copy.deepcopy(value), strict=True)
+    except ValueError:
+        # JSON joins the two halves that YAML makes of "\\ud83d\\ude80", and refuses a single one.
+        text = json.dumps(value, default=_jsonable)
+    found = adapter.validate_json(text, strict=True)
+    if "Infinity" not in text and any(map(_is_infinite, _leaves(found))):
+        raise ValueError("a number in it is too large for a float")
+    return found
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
+
+
+def _shown(value: Any) -> str:
+    """Return ``value`` as a message may show it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python will write
+        return f"this {type(value).__name__}"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _path_problem(path: str) -> str:
+    """Return what is wrong with a path of a contract; empty if nothing is."""
+    pure = PurePosixPath(path)
+    if (
+        not path.strip()
+        or pure.is_absolute()
+        or path.startswith("~")
+        or path[1:2] == ":"
+        or "\\" in path
+        or not path.isprintable()
+    ):
+        return "is not a path relative to the project root"
+    return "leaves the project root" if ".." in pure.parts else ""
+
+
+_PATH_REMEDY = "Write it as in dvc.yaml: 'data/panel.parquet'."
 
 
 def _reason(error: Any) -> str:
@@ -291,30 +375,49 @@ def _parameters(notebook: Notebook, cell: Cell) -> Iterator[Parameter]:
     comments = _comments(cell.source)
     seen: dict[str, Parameter] = {}
     for statement in statements:
-        if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) or _is_docstring(statement):
+        if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) or _is_docstring(
+            statement
+        ):
             continue
         parameter = _parameter(reader, statement, comments, seen)
         if parameter.name in seen:
             raise reader.error(
-                f"{parameter.name!r} is declared twice, first in line {seen[parameter.name].line}", statement
+                f"{parameter.name!r} is declared twice, first in line {seen[parameter.name].line}",
+                statement,
             )
         seen[parameter.name] = parameter
         yield parameter
 
 
 def _parse(reader: _Reader) -> ast.Module:
-    for number, line in enumerate(reader.cell.source.splitlines(), 1):
-        if line.lstrip().startswith(("%", "!")):
-            raise reader.error(
-                f"the parameters cell holds a magic: {line.strip()}",
-                number,
-                remedy="Move it to a cell of its own above.",
-            )
     try:
-        return ast.parse(reader.cell.source)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 0) or 0
-        raise reader.error(f"the parameters cell is not Python: {error.args[0]}", line) from None
+        return _tree(reader.cell.source)
+    except _NOT_PARSED as error:
+        for magic, line in enumerate(_lines(reader.cell.source), 1):
+            if line.lstrip().startswith(("%", "!")):
+                raise reader.error(
+                    f"the parameters cell holds a magic: {line.strip()}",
+                    magic,
+                    remedy="Move it to a cell of its own above.",
+                ) from None
+        reason = error.args[0] if error.args else "it is nested too deeply"
+        at = int(getattr(error, "lineno", 0) or 0)
+        raise reader.error(f"the parameters cell is not Python: {reason}", at) from None
+
+
+_NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+def _tree(source: str) -> ast.Module:
+    """Parse ``source``; what Python warns of in it is for its author, at the run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
+def _lines(source: str) -> list[str]:
+    """Return the lines as Python counts them; ``splitlines`` knows more ends."""
+    return re.split(r"\r\n|\r|\n", source)
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
@@ -338,9 +441,13 @@ def _parameter(
         target, annotation, value = statement.targets[0], None, statement.value
     else:
         raise reader.error(
-            f"the parameters cell may only import and assign, not `{_first_line(ast.unparse(statement))}`",
+            f"the parameters cell may only import and assign, not `{_source(statement)}`",
             statement,
             remedy="Move it to the next cell, which sees the run's values.",
+        )
+    if target.id.startswith("__") and target.id.endswith("__"):
+        raise reader.error(
+            f"{target.id!r} is Python's own name", statement, remedy="Choose another."
         )
     help_text = _help(comments, statement)
     if annotation is not None:
@@ -349,21 +456,35 @@ def _parameter(
             return _path(reader, target.id, marker, annotation, value, help_text, statement, seen)
         kind = _type(reader, annotation)
         text = ast.unparse(annotation)
-    default = ABSENT if value is None else _literal(reader, target.id, value)
+    default = ABSENT if value is None else _literal(reader, _default_of(target.id), value)
     if annotation is None:
         kind, text = _inferred(reader, target.id, default, statement), ""
     parameter = Parameter(target.id, "value", text, kind, default, (), help_text, statement.lineno)
-    if default is not ABSENT and annotation is not None:
-        where = reader.notebook.where(reader.cell, statement.lineno)
-        default = check(parameter, _portable(default), where=where, source="its default")
-    return Parameter(target.id, "value", text, kind, default, (), help_text, statement.lineno)
+    _refuse_impossible(reader, parameter, statement)
+    if default is ABSENT:
+        return parameter
+    where = reader.notebook.where(reader.cell, statement.lineno)
+    return dataclasses.replace(
+        parameter, default=check(parameter, default, where=where, source="its default")
+    )
 
 
-def _portable(value: Any) -> Any:
-    """Return a default as YAML would hold it."""
-    if isinstance(value, tuple):
-        return [_portable(item) for item in value]
-    return value
+def _default_of(name: str) -> str:
+    return f"the default of {name!r}"
+
+
+def _refuse_impossible(reader: _Reader, parameter: Parameter, statement: ast.stmt) -> None:
+    """Refuse a type that reads well and cannot be checked, such as ``Annotated[int, Gt("a")]``."""
+    from pydantic import PydanticUserError
+    from pydantic_core import SchemaError
+
+    try:
+        _adapter(parameter)
+    except (PydanticUserError, SchemaError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise reader.error(
+            f"type `{parameter.annotation}` cannot be checked: {reason}", statement
+        ) from None
 
 
 def _path(
@@ -381,8 +502,11 @@ def _path(
     default: Any = ABSENT
     if isinstance(value, ast.JoinedStr) and not many:
         template = tuple(_template(reader, value, seen))
+        _check_relative(
+            reader, name, "".join("x" if is_name else text for text, is_name in template), statement
+        )
     elif value is not None:
-        default = _literal(reader, name, value)
+        default = _literal(reader, _default_of(name), value)
         default = default.as_posix() if isinstance(default, Path) else default
         wanted = list if many else str
         items = default if many and isinstance(default, list) else [default]
@@ -392,24 +516,28 @@ def _path(
             _check_relative(reader, name, item, statement)
     kind_of_value: Any = list[str] if many else str
     return Parameter(
-        name, kind, ast.unparse(annotation), kind_of_value, default, template, help_text, statement.lineno, many
+        name,
+        kind,
+        ast.unparse(annotation),
+        kind_of_value,
+        default,
+        template,
+        help_text,
+        statement.lineno,
+        many,
     )
 
 
 def _check_relative(reader: _Reader, name: str, path: str, statement: ast.stmt) -> None:
-    pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or path.startswith("~") or "\\" in path or path[1:2] == ":":
-        problem = "is not a path relative to the project root"
-    elif ".." in pure.parts:
-        problem = "leaves the project root"
-    else:
-        return
-    raise reader.error(
-        f"path {name!r} {problem}: {path!r}", statement, remedy="Write it as in dvc.yaml: 'data/panel.parquet'."
-    )
+    if problem := _path_problem(path):
+        raise reader.error(
+            f"path {name!r} {problem}: {_shown(path)}", statement, remedy=_PATH_REMEDY
+        )
 
 
-def _template(reader: _Reader, value: ast.JoinedStr, seen: Mapping[str, Parameter]) -> Iterator[tuple[str, bool]]:
+def _template(
+    reader: _Reader, value: ast.JoinedStr, seen: Mapping[str, Parameter]
+) -> Iterator[tuple[str, bool]]:
     for part in value.values:
         if isinstance(part, ast.Constant):
             yield str(part.value), False
@@ -420,11 +548,14 @@ def _template(reader: _Reader, value: ast.JoinedStr, seen: Mapping[str, Paramete
             and part.format_spec is None
         ):
             if part.value.id not in seen:
-                raise reader.error(f"the path uses {part.value.id!r}, which is no parameter above it", value)
+                raise reader.error(
+                    f"the path uses {part.value.id!r}, which is no parameter above it", value
+                )
             yield part.value.id, True
         else:
             raise reader.error(
-                f"the path is an f-string of more than plain parameter names: {ast.unparse(value)}", value
+                f"the path is an f-string of more than plain parameter names: {_source(value)}",
+                value,
             )
 
 
@@ -443,9 +574,17 @@ def _unquoted(reader: _Reader, annotation: ast.expr) -> ast.expr:
     if not (isinstance(annotation, ast.Constant) and isinstance(annotation.value, str)):
         return annotation
     try:
-        return ast.parse(annotation.value, mode="eval").body
-    except SyntaxError:
-        raise reader.error(f"the annotation {annotation.value!r} is not Python", annotation) from None
+        # In brackets as typing reads it, so that it may have more than one line.
+        body = _tree(f"({annotation.value}\n)").body
+        if len(body) != 1 or not isinstance(body[0], ast.Expr):
+            raise ValueError
+    except _NOT_PARSED:
+        raise reader.error(
+            f"the annotation {_shown(annotation.value)} is not Python", annotation
+        ) from None
+    for node in ast.walk(body[0]):
+        ast.copy_location(node, annotation)
+    return body[0].value
 
 
 def _name(node: ast.expr) -> str:
@@ -467,8 +606,14 @@ def _type(reader: _Reader, node: ast.expr) -> Any:
     name = _GENERIC.get(_name(node), _name(node))
     if name in _SIMPLE:
         return _SIMPLE[name]
+    if name in MARKERS:
+        raise reader.error(
+            f"{name} marks a path and stands alone, or in a list",
+            node,
+            remedy=f"Write `{name}` or `list[{name}]`.",
+        )
     raise reader.error(
-        f"type `{ast.unparse(node)}` cannot be checked.{did_you_mean(name, (*_SIMPLE, *MARKERS))}",
+        f"type `{_source(node)}` cannot be checked.{did_you_mean(name, (*_SIMPLE, *MARKERS))}",
         node,
         remedy=f"Accepted types: {_ACCEPTED}.",
     )
@@ -477,21 +622,51 @@ def _type(reader: _Reader, node: ast.expr) -> Any:
 def _subscript(reader: _Reader, node: ast.Subscript) -> Any:
     base = _GENERIC.get(_name(node.value), _name(node.value))
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    fewest, most = _ITEMS.get(base, (0, len(items)))
+    if not fewest <= len(items) <= most or any(map(_is_ellipsis, items[:-1])):
+        raise reader.error(f"type `{_source(node)}` has too few or too many parts", node)
     if base == "Literal":
-        return typing.Literal[tuple(_literal(reader, "Literal", item) for item in items)]
+        return _choice(tuple(_literal(reader, "a choice of Literal", item) for item in items))
     if base == "Annotated":
         bounds = tuple(_bound(reader, item) for item in items[1:])
         return typing.Annotated[(_type(reader, items[0]), *bounds)]
     if base == "Optional":
         return typing.Optional[_type(reader, items[0])]  # noqa: UP045
     if base == "Union":
-        return functools.reduce(operator.or_, [_type(reader, item) or type(None) for item in items])
+        return typing.Union[tuple(_type(reader, item) for item in items)]  # noqa: UP007
     if base in ("list", "dict", "tuple"):
-        inner = tuple(... if _is_ellipsis(item) else _type(reader, item) for item in items)
+        is_variadic = base == "tuple" and len(items) == 2 and _is_ellipsis(items[1])
+        inner = (
+            (_type(reader, items[0]), ...)
+            if is_variadic
+            else tuple(_type(reader, i) for i in items)
+        )
         return types.GenericAlias(_SIMPLE[base], inner)
     raise reader.error(
-        f"type `{ast.unparse(node)}` cannot be checked", node, remedy=f"Accepted types: {_ACCEPTED}."
+        f"type `{_source(node)}` cannot be checked", node, remedy=f"Accepted types: {_ACCEPTED}."
     )
+
+
+_ITEMS = {
+    "Annotated": (2, 99),
+    "Literal": (1, 999),
+    "Optional": (1, 1),
+    "list": (1, 1),
+    "dict": (2, 2),
+}
+"""How many parts a type may have in its brackets: fewest, most."""
+
+
+def _choice(choices: tuple[Any, ...]) -> Any:
+    """Return a Literal to which ``1``, ``1.0`` and ``True`` are three values, as they are to us."""
+    from pydantic import BeforeValidator
+
+    def exactly(value: Any) -> Any:
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ValueError(f"it is none of {', '.join(map(repr, choices))}")
+        return value
+
+    return typing.Annotated[typing.Literal[choices], BeforeValidator(exactly)]
 
 
 def _is_ellipsis(node: ast.expr) -> bool:
@@ -503,51 +678,69 @@ def _bound(reader: _Reader, node: ast.expr) -> Any:
     import annotated_types
 
     if isinstance(node, ast.Call) and _name(node.func) in _BOUNDS:
-        arguments = [_literal(reader, "bound", a) for a in node.args]
-        keywords = {k.arg: _literal(reader, "bound", k.value) for k in node.keywords if k.arg}
-        try:
-            return getattr(annotated_types, _name(node.func))(*arguments, **keywords)
-        except TypeError as error:
-            raise reader.error(f"`{ast.unparse(node)}`: {error}", node) from None
+        return _made(reader, "a bound", node, getattr(annotated_types, _name(node.func)))
     raise reader.error(
-        f"`{ast.unparse(node)}` is no bound that can be checked",
+        f"`{_source(node)}` is no bound that can be checked",
         node,
         remedy=f"Accepted bounds of annotated-types: {', '.join(_BOUNDS)}.",
     )
 
 
-def _literal(reader: _Reader, name: str, node: ast.expr) -> Any:
+def _literal(reader: _Reader, what: str, node: ast.expr) -> Any:
     """Return the value of a literal, a date, datetime or Path call; never executes anything."""
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pass
     if isinstance(node, ast.Call) and _name(node.func) in ("Path", "date", "datetime", "float"):
-        arguments = [_literal(reader, name, argument) for argument in node.args]
-        constructor: Any = {"float": float, **_SIMPLE}[_name(node.func)]
-        try:
-            return constructor(*arguments)
-        except (TypeError, ValueError) as error:
-            raise reader.error(f"default of {name!r}: {error}", node) from None
+        return _made(reader, what, node, _SIMPLE[_name(node.func)])
+    if isinstance(node, ast.List | ast.Tuple):
+        items = [_literal(reader, what, item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict) and all(node.keys):
+        pairs = [(key, value) for key, value in zip(node.keys, node.values, strict=True) if key]
+        return {_literal(reader, what, k): _literal(reader, what, v) for k, v in pairs}
     raise reader.error(
-        f"the default of {name!r} is computed: `{_first_line(ast.unparse(node))}`",
+        f"{what} is computed: `{_source(node)}`",
         node,
         remedy="Defaults are literals; compute in the next cell, which sees the run's values.",
     )
 
 
+def _made(reader: _Reader, what: str, call: ast.Call, constructor: Any) -> Any:
+    """Return what one of our own constructors makes of the literals in ``call``."""
+    if any(keyword.arg is None for keyword in call.keywords):
+        raise reader.error(f"{what} is computed: `{_source(call)}`", call)
+    arguments = [_literal(reader, what, argument) for argument in call.args]
+    keywords = {str(k.arg): _literal(reader, what, k.value) for k in call.keywords}
+    try:
+        return constructor(*arguments, **keywords)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise reader.error(f"{what}: `{_source(call)}`: {error}", call) from None
+
+
 def _inferred(reader: _Reader, name: str, default: Any, statement: ast.stmt) -> Any:
     if default is None or default is ABSENT:
         raise reader.error(
-            f"{name!r} needs a type", statement, remedy=f"For example `{name}: float | None = None`."
+            f"{name!r} needs a type",
+            statement,
+            remedy=f"For example `{name}: float | None = None`.",
         )
-    return type(default)
+    kind = Path if isinstance(default, Path) else type(default)
+    if kind not in _SIMPLE.values():
+        raise reader.error(
+            f"{name!r} cannot be a {kind.__name__}",
+            statement,
+            remedy=f"Accepted types: {_ACCEPTED}.",
+        )
+    return kind
 
 
 def _comments(source: str) -> dict[int, str]:
     """Return comments by line; a comment that has its line to itself counts negative."""
     found: dict[int, str] = {}
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    lines = io.StringIO("\n".join(_lines(source)))
+    for token in tokenize.generate_tokens(lines.readline):
         if token.type == tokenize.COMMENT:
             alone = not token.line[: token.start[1]].strip()
             found[-token.start[0] if alone else token.start[0]] = token.string.lstrip("#").strip()
@@ -567,6 +760,10 @@ def _help(comments: Mapping[int, str], statement: ast.stmt) -> str:
     return " ".join(above)
 
 
-def _first_line(text: str) -> str:
-    line = text.splitlines()[0]
+def _source(node: ast.AST) -> str:
+    """Return the first line of the source of ``node``, not too long for a message."""
+    try:
+        line = ast.unparse(node).splitlines()[0]
+    except RecursionError:
+        return "..."
     return line if len(line) <= 60 else line[:57] + "..."

@@ -21,7 +21,8 @@ _CHUNK = 1 << 20
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically, making its folder; keep an existing file's mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # Not path.name whole: with the rest it may be longer than a file system allows.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -64,13 +65,24 @@ def digest_file(path: Path) -> str:
 
 
 def digest_tree(path: Path) -> str:
-    """Return one digest of a file, or of a folder's relative names and bytes."""
-    if path.is_file():
+    """Return one digest of a file, or of a folder's relative names and bytes.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    if not path.is_dir():
         return digest_file(path)
     digest = hashlib.sha256()
     for file in walk(path):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
+        name = os.fsencode(file.relative_to(path).as_posix())
+        digest.update(name + f"\0{digest_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def version(path: Path) -> tuple[int, int, int]:
+    """Return what changes when ``path`` is written: two writes may fall in one tick of a clock."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -8,16 +8,21 @@ that a fresh clone is up to date and a pull request shows readable code.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlnb import files, modules, notebook
-from mlnb.errors import MlnbError
+from mlnb.errors import MlnbError, NotebookError, ProjectError
 from mlnb.notebook import Notebook
 from mlnb.project import Project
 
 FORMAT = 1
+_MARK = re.compile(r"^# ( *%%)", re.MULTILINE)
+"""A comment that would look like the start of a cell; it gets one more space, so that none does."""
+
 _TAGS = ("parameters", "raises-exception")
 """Tags that change what a run does; others are for people."""
 
@@ -79,14 +84,31 @@ def write_all(project: Project) -> list[Path]:
     """Write the mirror of every notebook, delete those without one; return what changed.
 
     Raises:
-        NotebookError: a notebook cannot be read; nothing has been written.
+        MlnbError: a notebook cannot be read, or two would have one mirror; nothing has been
+            written.
     """
     wanted: dict[Path, Mirror] = {}
-    errors: list[MlnbError] = []
+    owners: dict[Path, Path] = {}
+    errors: list[MlnbError] = [
+        ProjectError(
+            "no such folder of notebooks; without it all code mirrors would go",
+            where=str(project.root / folder),
+            remedy="Make it, or name the right one: `notebooks` in [tool.mlnb] of pyproject.toml.",
+        )
+        for folder in project.settings.notebooks
+        if not (project.root / folder).is_dir()
+    ]
     for source in project.notebooks():
         try:
             made = mirror(project, notebook.read(source))
-            wanted[made.path] = made
+            if made.path in wanted:
+                raise NotebookError(
+                    f"its mirror would be {project.relative(made.path)}, "
+                    f"which is that of {project.relative(owners[made.path])}",
+                    where=project.relative(source),
+                    remedy="Rename one of them, or keep one folder of notebooks in [tool.mlnb].",
+                )
+            wanted[made.path], owners[made.path] = made, source
         except MlnbError as error:
             errors.append(error)
     if errors:
@@ -95,7 +117,7 @@ def write_all(project: Project) -> list[Path]:
     for made in wanted.values():
         if not made.is_current:
             files.write_text(made.path, made.text)
-    for old in project.code.rglob("*.py"):
+    for old in sorted(project.code.rglob("*.py")):
         if old not in wanted:
             old.unlink()
             changed.append(old)
@@ -103,13 +125,20 @@ def write_all(project: Project) -> list[Path]:
 
 
 def _text(project: Project, source: Notebook, found: Sequence[Path]) -> str:
+    name = project.relative(source.path)
     lines = [
-        f"# Code of {project.relative(source.path)}, written by `mlnb code`: edit the notebook instead.",
+        f"# Code of {name}, written by `mlnb code`: edit the notebook instead.",
         f"# mlnb-mirror: {FORMAT}, language: {source.language}",
     ]
     for module in found:
-        lines.append(f"# imports {project.relative(module)} sha256:{files.digest_file(module)}")
+        # Not project.relative: outside the root that names a folder of this machine.
+        relative = Path(os.path.relpath(module, project.root)).as_posix()
+        lines.append(f"# imports {relative} sha256:{files.digest_file(module)}")
     for cell in source.code:
         tags = [tag for tag in _TAGS if tag in cell.tags]
-        lines += ["", "# %%" + (f" tags={tags}" if tags else ""), cell.source.rstrip("\n")]
+        lines += [
+            "",
+            "# %%" + (f" tags={tags}" if tags else ""),
+            _MARK.sub(r"#  \1", cell.source.rstrip("\n")),
+        ]
     return "\n".join(lines) + "\n"

@@ -27,12 +27,14 @@ class Cell:
         kind: ``code``, ``markdown`` or ``raw``.
         source: its text.
         tags: its tags, in order.
+        count: the execution count that was saved with it; None if it was saved without.
     """
 
     number: int
     kind: str
     source: str
     tags: tuple[str, ...]
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def read(path: Path) -> Notebook:
             where=str(path),
             remedy=f"Restore it with `git checkout -- {path}`.",
         ) from None
+    except OSError as error:
+        raise NotebookError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
         return _notebook(path, document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -100,7 +104,13 @@ def _notebook(path: Path, document: Any) -> Notebook:
     spec = metadata.get("kernelspec", {})
     language = spec.get("language") or metadata.get("language_info", {}).get("name") or "python"
     cells = tuple(
-        Cell(number, cell["cell_type"], _text(cell["source"]), _tags(cell))
+        Cell(
+            number,
+            cell["cell_type"],
+            _text(cell["source"]),
+            _tags(cell),
+            cell.get("execution_count"),
+        )
         for number, cell in enumerate(document["cells"], 1)
     )
     return Notebook(path, str(language).lower(), str(spec.get("name", "")), cells)
@@ -108,8 +118,15 @@ def _notebook(path: Path, document: Any) -> Notebook:
 
 def _text(source: Any) -> str:
     """Return a multi-line field of the format, a string or a list of strings, as one string."""
-    return source if isinstance(source, str) else "".join(source)
+    if not isinstance(source, str | list):
+        raise TypeError("the source of a cell must be text")
+    text = source if isinstance(source, str) else "".join(source)
+    text.encode()  # half a surrogate pair is JSON, and neither Python nor a file
+    return text
 
 
 def _tags(cell: Any) -> tuple[str, ...]:
-    return tuple(str(tag) for tag in cell.get("metadata", {}).get("tags", ()))
+    tags = cell.get("metadata", {}).get("tags", [])
+    if not isinstance(tags, list):
+        raise TypeError(f"tags must be a list, not {tags!r}")
+    return tuple(str(tag) for tag in tags)

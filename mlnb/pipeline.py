@@ -7,19 +7,23 @@ relative to the project root, wherever its dvc.yaml lies.
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+from mlnb import files
 from mlnb.errors import MlnbError, did_you_mean
-from mlnb.project import Project
+from mlnb.project import Project, place
 
 PARAMS = "params.yaml"
+_LISTS = ("deps", "outs", "params", "metrics", "plots")
 _PRUNED = {"node_modules", "__pycache__"}
 
 
@@ -87,7 +91,7 @@ class Stage:
 
     @property
     def tool(self) -> str:
-        """The mlnb command it runs (``code``, ``run``, ``track``, ``report``), or an empty string."""
+        """The mlnb command it runs (``code``, ``run``, ``track``), or an empty string."""
         words = _words(self.cmd)
         return words[1] if len(words) > 1 and Path(words[0]).name == "mlnb" else ""
 
@@ -125,23 +129,27 @@ class Pipeline:
 
     def running(self, notebook: Path) -> list[Stage]:
         """Return the stages that run ``notebook``."""
-        wanted = Path(os.path.abspath(notebook))
-        return [stage for stage in self.stages if stage.notebook == wanted]
+        wanted = place(notebook)
+        return [s for s in self.stages if s.notebook is not None and place(s.notebook) == wanted]
 
     def upstream(self, stage: Stage) -> list[Stage]:
         """Return the stages whose outputs ``stage`` reads directly."""
         return [
             other
             for other in self.stages
-            if other is not stage
-            and any(_covers(dep, out.path) or _covers(out.path, dep) for out in other.outs for dep in stage.deps)
+            if other != stage
+            and any(
+                _covers(dep, out.path) or _covers(out.path, dep)
+                for out in other.outs
+                for dep in stage.deps
+            )
         ]
 
     def downstream(self, stage: Stage) -> list[Stage]:
         """Return every stage that follows ``stage``, directly or not, in order."""
         found: list[Stage] = []
         for other in self.ordered():
-            if any(above is stage or above in found for above in self.upstream(other)):
+            if any(above == stage or above in found for above in self.upstream(other)):
                 found.append(other)
         return found
 
@@ -156,8 +164,9 @@ class Pipeline:
         while left:
             ready = [s for s in left if all(above in done for above in self.upstream(s))]
             if not ready:
+                names = ", ".join(s.name for s in left)
                 raise PipelineError(
-                    f"stages read each other's outputs in a circle: {', '.join(s.name for s in left)}",
+                    f"stages read each other's outputs in a circle: {names}",
                     where=str(self.project.root),
                     remedy="Run `dvc dag` and take one dependency out.",
                 )
@@ -195,9 +204,16 @@ class Pipeline:
         lock = stage.file.with_name("dvc.lock")
         if not lock.is_file():
             return None
-        stages = (content(lock) or {}).get("stages", {})
-        entry = stages.get(stage.key)
-        return dict(entry) if entry is not None else None
+        data = content(lock) or {}
+        stages = data.get("stages", {}) if isinstance(data, Mapping) else None
+        entry = stages.get(stage.key, {}) if isinstance(stages, Mapping) else None
+        if not isinstance(entry, Mapping):
+            raise PipelineError(
+                "torn: it does not map stages to what they read and wrote",
+                where=str(lock),
+                remedy="Restore it by `git checkout -- dvc.lock`, or delete it and `dvc repro`.",
+            )
+        return dict(entry) if entry else None
 
 
 def load(project: Project) -> Pipeline:
@@ -206,7 +222,9 @@ def load(project: Project) -> Pipeline:
     Raises:
         PipelineError: a dvc.yaml that DVC itself would refuse.
     """
-    return Pipeline(project, tuple(s for file in _dvc_files(project) for s in _stages(project, file)))
+    return Pipeline(
+        project, tuple(s for file in _dvc_files(project) for s in _stages(project, file))
+    )
 
 
 def current(pipeline: Pipeline, notebook: Path, address: str) -> Stage:
@@ -228,9 +246,21 @@ def current(pipeline: Pipeline, notebook: Path, address: str) -> Stage:
         if s.key == name and Path(os.path.realpath(s.wdir)) == here
     ]
     if len(found) > 1:
-        found = [s for s in found if address.rpartition(":")[0].endswith(s.file.parent.name)] or found
-    if found:
+        # Relative to where dvc was started: past the steps upwards it ends the file's own path.
+        file = PurePosixPath(
+            *(p for p in PurePosixPath(address.rpartition(":")[0]).parts if p != "..")
+        )
+        found = [
+            s for s in found if s.file.parts[len(s.file.parts) - len(file.parts) :] == file.parts
+        ]
+    if len(found) == 1:
         return found[0]
+    if found:
+        raise PipelineError(
+            f"stage {address!r} may be any of {', '.join(s.target for s in found)}",
+            where=str(pipeline.project.root),
+            remedy="Start dvc at the project root, or give one of them another name.",
+        )
     raise PipelineError(
         f"stage {address!r} does not run {notebook} as far as dvc.yaml says",
         where=str(pipeline.project.root),
@@ -264,6 +294,8 @@ def _stages(project: Project, file: Path) -> Iterator[Stage]:
     data = content(file) or {}
     if not isinstance(data, Mapping) or not isinstance(data.get("stages", {}), Mapping):
         raise PipelineError("not a pipeline: `stages` must map names to stages", where=str(file))
+    for name, definition in data.get("stages", {}).items():
+        _refuse_unlisted(file, name, definition)
     # The resolver wants no more of a repository than its file system and parsing settings.
     repo = SimpleNamespace(fs=LocalFileSystem(), config={})
     try:
@@ -271,12 +303,22 @@ def _stages(project: Project, file: Path) -> Iterator[Stage]:
         for name in resolver.get_keys():
             entry = resolver.resolve_one(name)[name]
             yield _stage(project, file, name, entry, _item(resolver, name))
-    except (DvcException, AssertionError, KeyError, TypeError, AttributeError) as error:
+    except (DvcException, AssertionError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise PipelineError(
             f"DVC cannot resolve it: {error or type(error).__name__}",
             where=str(file),
             remedy="`dvc stage list` shows what DVC makes of it.",
         ) from error
+
+
+def _refuse_unlisted(file: Path, name: str, definition: Any) -> None:
+    """Refuse text where a list must be, which would be taken letter by letter."""
+    body = definition.get("do", definition) if isinstance(definition, Mapping) else None
+    if not isinstance(body, Mapping):
+        raise PipelineError(f"stage {name!r} must be a mapping", where=str(file))
+    for key in _LISTS:
+        if not isinstance(body.get(key, []), list):
+            raise PipelineError(f"`{key}` of stage {name!r} must be a list", where=str(file))
 
 
 def _item(resolver: Any, name: str) -> Mapping[str, Any]:
@@ -311,8 +353,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _stage(project: Project, file: Path, key: str, entry: Mapping[str, Any], item: Mapping[str, Any]) -> Stage:
-    wdir = (file.parent / str(entry.get("wdir", "."))).resolve()
+def _stage(
+    project: Project, file: Path, key: str, entry: Mapping[str, Any], item: Mapping[str, Any]
+) -> Stage:
+    wdir = Path(os.path.abspath(file.parent / str(entry.get("wdir", "."))))
     cmd = entry.get("cmd", "")
     cmd = cmd if isinstance(cmd, str) else "\n".join(str(line) for line in cmd)
     folder = project.relative(file.parent)
@@ -365,8 +409,12 @@ def _notebook(cmd: str, wdir: Path) -> Path | None:
     words = _words(cmd)
     if len(words) < 3 or Path(words[0]).name != "mlnb" or words[1] != "run":
         return None
-    for word in words[2:]:
-        if word.endswith(".ipynb"):
+    for before, word in itertools.pairwise(words[1:]):
+        if (
+            word.endswith(".ipynb")
+            and not word.startswith("-")
+            and before not in ("-p", "--parameter")
+        ):
             return Path(os.path.abspath(wdir / word))
     return None
 
@@ -385,12 +433,17 @@ def _covers(outer: str, inner: str) -> bool:
 def _lookup(values: Any, key: str, project: Project, stage: Stage, file: str) -> Any:
     here = values
     for part in key.split(".") if key else ():
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            here = here[int(part)]
+            continue
         if not isinstance(here, Mapping) or part not in here:
             known = list(here) if isinstance(here, Mapping) else []
+            hint = did_you_mean(part, map(str, known))
+            owner = project.relative(stage.file)
             raise PipelineError(
-                f"no {key!r}, which stage {stage.name!r} depends on.{did_you_mean(part, map(str, known))}",
+                f"no {key!r}, which stage {stage.name!r} depends on.{hint}",
                 where=str(project.root / file),
-                remedy=f"Add it there, or take it out of `params` in {project.relative(stage.file)}.",
+                remedy=f"Add it there, or take it out of `params` in {owner}.",
             )
         here = here[part]
     return here
@@ -404,11 +457,11 @@ def content(path: Path) -> Any:
     """
     if not path.is_file():
         raise PipelineError("no such file", where=str(path))
-    return _parsed(path, path.stat().st_mtime_ns)
+    return copy.deepcopy(_parsed(path, files.version(path)))
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(path: Path, mtime_ns: int) -> Any:
+def _parsed(path: Path, version: tuple[int, ...]) -> Any:
     from dvc.exceptions import DvcException
     from dvc.utils.serialize import LOADERS
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlnb import files
 from mlnb.errors import ProjectError, did_you_mean
 
 
@@ -90,24 +92,35 @@ class Project:
     @property
     def sources(self) -> tuple[Path, ...]:
         """Existing folders that local modules are imported from."""
-        return tuple(p for p in ((self.root / s).resolve() for s in self.settings.source) if p.is_dir())
+        folders = (Path(os.path.abspath(self.root / name)) for name in self.settings.source)
+        return tuple(folder for folder in folders if folder.is_dir())
 
     def relative(self, path: Path) -> str:
         """Return ``path`` relative to the root, with forward slashes; absolute if outside."""
         path = Path(os.path.abspath(path))
-        try:
-            return path.relative_to(self.root).as_posix()
-        except ValueError:
-            return path.as_posix()
+        root = self.root
+        if not path.is_relative_to(root):
+            # A shell that came to the root by a link names it otherwise than its processes do.
+            root, real = root.resolve(), place(path)
+            path = real if real.is_relative_to(root) else path
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
     def notebooks(self) -> list[Path]:
-        """Return the notebooks in the project's notebook folders, sorted by path."""
-        found: list[Path] = []
-        for name in self.settings.notebooks:
-            for path in (self.root / name).rglob("*.ipynb"):
-                if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
-                    found.append(path)
-        return sorted(found)
+        """Return the notebooks in the project's notebook folders, sorted by path.
+
+        Neither checkpoints and other hidden folders nor what runs left below ``reports``.
+        """
+        return sorted(
+            {
+                path
+                for name in self.settings.notebooks
+                for path in (self.root / name).rglob("*.ipynb")
+                if not any(
+                    part.startswith(".") for part in path.relative_to(self.root / name).parts
+                )
+                and not any(path.is_relative_to(made) for made in (self.executed, self.failed))
+            }
+        )
 
 
 def find(start: Path | None = None) -> Project:
@@ -127,6 +140,12 @@ def find(start: Path | None = None) -> Project:
     )
 
 
+def place(path: Path) -> Path:
+    """Return ``path`` absolute, the links on the way to it resolved, but not itself a link."""
+    path = Path(os.path.abspath(path))
+    return path.parent.resolve() / path.name
+
+
 def enter_root() -> Path:
     """Make the project root the working directory and importable; return it."""
     project = find()
@@ -139,6 +158,8 @@ def enter_root() -> Path:
 
 def _settings(pyproject: Path) -> Settings:
     table = _tool_table(pyproject).get("mlnb", {})
+    if not isinstance(table, dict):
+        raise ProjectError(f"[tool.mlnb] must be a table, not {table!r}", where=str(pyproject))
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -150,6 +171,13 @@ def _settings(pyproject: Path) -> Settings:
                 remedy=f"Known settings: {', '.join(sorted(fields))}.",
             )
         values[name] = _cast(value, fields[name].default, key, pyproject)
+    for folder in values.get("notebooks", ()):
+        if Path(os.path.normpath(folder)).parts[:1] in (("..",), ("/",)):
+            raise ProjectError(
+                f"folder {folder!r} in `notebooks` of [tool.mlnb] lies outside the project",
+                where=str(pyproject),
+                remedy="Name folders below the root, such as 'notebooks'.",
+            )
     return Settings(**values)
 
 
@@ -164,14 +192,16 @@ def _cast(value: Any, default: Any, key: str, pyproject: Path) -> Any:
             return value
         expected = "a string"
     else:
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
             return value
-        expected = "a number that is not negative"
-    raise ProjectError(f"setting {key!r} in [tool.mlnb] must be {expected}, not {value!r}", where=str(pyproject))
+        expected = "a finite number that is not negative"
+    raise ProjectError(
+        f"setting {key!r} in [tool.mlnb] must be {expected}, not {value!r}", where=str(pyproject)
+    )
 
 
 @functools.lru_cache(maxsize=64)
-def _parse_toml(path: Path, mtime_ns: int) -> dict[str, Any]:
+def _parse_toml(path: Path, version: tuple[int, ...]) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -181,5 +211,5 @@ def _parse_toml(path: Path, mtime_ns: int) -> dict[str, Any]:
 def _tool_table(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    tool = _parse_toml(path, path.stat().st_mtime_ns).get("tool", {})
+    tool = _parse_toml(path, files.version(path)).get("tool", {})
     return tool if isinstance(tool, dict) else {}

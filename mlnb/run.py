@@ -346,7 +346,7 @@ def _described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
         "notebook": plan.project.relative(plan.source.path),
         "status": "failed" if cause else "passed",
         "cause": cause,
-        "failed_cell": outcome.failed_cell,
+        "failed_cell": None if outcome.failed_cell is None else outcome.failed_cell - 1,
         "parameters": [_parameter(plan, p) for p in plan.contract.parameters],
         "code": plan.mirror.digest,
         "inputs": {path: files.digest_tree(root / path) for path in inputs},

@@ -4,7 +4,7 @@ A notebook is a good place for an argument and a poor place for the parts that n
 live here, in an ordinary module beside the notebooks:
 
 * the data: ``read_batches``, ``household``, ``split_of``, ``transitions``, ``schema_failures``;
-* the models: ``build_model``;
+* the models: ``build_model``, ``fit``, ``probability``;
 * the figures: ``Metric``, ``metrics``, and ``Bootstrap`` for their intervals;
 * the look of the plots: ``plot_style``.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,8 @@ def stable_bucket(keys: pd.Series[str], buckets: int, *, salt: str = "") -> pd.S
 def keep_share(panel: pd.DataFrame, share: float) -> pd.DataFrame:
     """Return the rows of a stable ``share`` of all households, for quick runs.
 
-    The salt matters: by the bucket that the split uses, a small share would be training rows only.
+    The salt makes the share independent of the split: with the split's own bucket, a small share
+    would be training rows only.
     """
     kept = stable_bucket(household(panel), 10_000, salt="share:") < round(share * 10_000)
     return panel[kept].reset_index(drop=True)
@@ -170,12 +172,11 @@ def schema_failures(table: pd.DataFrame, schema: str | Path) -> pd.DataFrame:
         # pandera cannot report repeated keys over an index with repeats, hence the fresh one.
         pa.DataFrameSchema.from_yaml(schema).validate(table.reset_index(drop=True), lazy=True)
     except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases.assign(
-            example=lambda found: found["failure_case"].astype("str")
-        )
+        cases = error.failure_cases
+        cases = cases.assign(example=cases["failure_case"].astype("str"))
         groups = cases.groupby(["column", "check"], sort=True, dropna=False)
-        found = groups["example"].agg(cells="size", example="first")
-        return found.reset_index()
+        found: pd.DataFrame = groups["example"].agg(cells="size", example="first").reset_index()
+        return found
     return pd.DataFrame(columns=["column", "check", "cells", "example"])
 
 
@@ -218,7 +219,6 @@ def build_model(
 
     ``naive`` knows this year's physician visits and nothing else: the rule to beat. ``rounds``,
     ``max_depth`` and ``learning_rate`` are for the boosted trees; ``l2`` is for all but ``naive``.
-    Every model computes on one thread: the same bytes each time.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
@@ -307,14 +307,33 @@ def forest_auc(table: pd.DataFrame, keys: pd.Series[str], columns: Sequence[str]
     test = split_of(keys).eq("test")
     features, target = table[list(columns)], table[TARGET]
     forest = RandomForestClassifier(60, min_samples_leaf=3, random_state=0, n_jobs=1)
-    forest.fit(features[~test], target[~test])
+    fit(forest, features[~test], target[~test].to_numpy(np.int64))
     return value_of(roc_auc, target[test].to_numpy(np.int64), probability(forest, features[test]))
 
 
+def fit(model: Any, features: pd.DataFrame, target: Ints) -> Any:
+    """Fit ``model`` on one thread and return it.
+
+    With more threads, sums are taken in another order: the last bits of the coefficients, and so
+    the bytes of the model file, would depend on the number of cores.
+    """
+    with one_thread():
+        return model.fit(features, target)
+
+
 def probability(model: Any, features: pd.DataFrame) -> Floats:
-    """Return the probability of high use [n]."""
-    scores: Floats = model.predict_proba(features)[:, 1].astype(np.float64)
+    """Return the probability of high use [n], computed on one thread for the same reason."""
+    with one_thread():
+        scores: Floats = model.predict_proba(features)[:, 1].astype(np.float64)
     return scores
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a context in which BLAS and OpenMP compute on one thread."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
 
 
 # ---------------------------------------------------------------------------- the figures
@@ -489,7 +508,7 @@ def interval(value: float, draws: Floats, *, inflated: bool = False) -> Interval
 
 
 def flat(name: str, found: Interval) -> dict[str, float]:
-    """Return entries of a metrics file: ``name``, ``name_low``, ``name_high``; none if not finite."""
+    """Return ``name``, ``name_low``, ``name_high`` for a metrics file; nothing if not finite."""
     if not found.finite():
         return {}
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from statistics import fmean
 
 from mlnb.reports.executed import ReportError
 
@@ -69,7 +71,7 @@ def draw(deps: Mapping[str, Sequence[str]]) -> Drawing:
                 columns[layer[source] + place.step].append(place)
             route = [_Place(source), *waypoints, _Place(name)]
             routes.append(route)
-            edges.extend(zip(route, route[1:], strict=False))
+            edges.extend(pairwise(route))
     _order(columns, edges)
     return _drawing(columns, routes)
 
@@ -97,11 +99,8 @@ def _order(columns: list[list[_Place]], edges: Sequence[tuple[_Place, _Place]]) 
         neighbours = before if forward else after
         place = {p: i for column in columns for i, p in enumerate(column)}
         for column in columns if forward else reversed(columns):
-            mean = {
-                p: sum(place[n] for n in near) / len(near) if (near := neighbours.get(p)) else place[p]
-                for p in column
-            }
-            column.sort(key=mean.__getitem__)
+            means = {p: fmean(place[n] for n in neighbours.get(p, [p])) for p in column}
+            column.sort(key=means.__getitem__)
             place.update((p, i) for i, p in enumerate(column))
 
 
@@ -126,7 +125,7 @@ def _drawing(columns: Sequence[Sequence[_Place]], routes: Sequence[Sequence[_Pla
 def _line(ends: Sequence[tuple[int, int, int]]) -> str:
     """Return a path from the right side of the first place to the left side of the last."""
     path = [f"M{ends[0][1]} {ends[0][2]}"]
-    for (_, right, y), (left, past, there) in zip(ends, ends[1:], strict=False):
+    for (_, right, y), (left, past, there) in pairwise(ends):
         middle = (right + left) // 2
         path.append(f"C{middle} {y} {middle} {there} {left} {there}")
         if (left, past, there) != ends[-1]:

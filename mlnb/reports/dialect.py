@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from mlnb.reports.prose import Prose
 
 # Dollars are maths as in Pandoc: no space inside of either, no digit after the second. The rule
-# "$5 and $10" would match in nbconvert. A body ends at the next dollar, so a search is short.
-_INLINE = r"(?<![\\$])\$(?![\s$])(?P<math_inline_tex>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![$\d])"
+# "$5 and $10" would match in nbconvert. A body ends at the next dollar, so a search is short, and
+# holds no backtick, so that a price before a code span does not reach into it.
+_INLINE = r"(?<![\\$])\$(?![\s$])(?P<math_inline_tex>(?:\\.|[^$\\`])+?)(?<![\s\\])\$(?![$\d])"
 # At the start of a line only: nbconvert finds it in the middle of code spans too.
 _DISPLAY = (
     r"^ {0,3}(?:(?s:\$\$(?!\$).*?(?<!\\)\$\$)"
@@ -55,7 +56,8 @@ class _Renderer(IPythonRenderer):  # type: ignore[misc]
         return self.prose.heading(text, level, self.listed)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        return str(super(IPythonRenderer, self).image(text, self.prose.embed(url, self.files), title))
+        found = self.prose.embed(url, self.files)
+        return str(super(IPythonRenderer, self).image(text, found, title))
 
     def table(self, text: str) -> str:
         return f'<div class="scroll"><table>\n{text}</table></div>\n'

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlnb.reports.executed import ReportError
 
@@ -116,7 +116,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", item
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -129,10 +129,9 @@ def _bound(name: str, flat: Mapping[str, Any]) -> bool:
 
 
 def _interval(name: str, flat: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = flat.get(f"{name}_low"), flat.get(f"{name}_high")
-    if name in flat and all(_number(x) and math.isfinite(x) for x in (flat[name], low, high)):
-        return float(low), float(high)  # type: ignore[arg-type]
-    return None
+    found = [flat.get(f"{name}{end}") for end in ("", "_low", "_high")]
+    ends = [float(end) for end in found if _number(end) and math.isfinite(end)]
+    return (ends[1], ends[2]) if len(ends) == 3 else None
 
 
 def _scales(
@@ -152,13 +151,11 @@ def _scales(
 
 def _bar(value: float, interval: Sequence[float], scale: tuple[float, float]) -> Bar:
     low, high = scale
-    places = (round((x - low) / (high - low) * _WIDTH, 1) for x in (interval[0], value, interval[1]))
-    return Bar(*places)
+    ends = (interval[0], value, interval[1])
+    return Bar(*(round((end - low) / (high - low) * _WIDTH, 1) for end in ends))
 
 
-def _metric(
-    name: str, value: Any, interval: tuple[float, float] | None, bar: Bar | None
-) -> Metric:
+def _metric(name: str, value: Any, interval: tuple[float, float] | None, bar: Bar | None) -> Metric:
     if not _number(value):
         return Metric(name, value if isinstance(value, str) else json.dumps(value))
     if interval is None:

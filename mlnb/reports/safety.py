@@ -33,11 +33,9 @@ munderover mmultiscripts mprescripts mtable mtr mtd mstyle mpadded mphantom menc
 MATHS = frozenset(_MATH.split())
 _TAGS = {*_TEXT.split(), *_SVG.split(), *MATHS}
 
-_SILENT = set(
-    """script style iframe frame object embed applet noscript noembed noframes template
+_SILENT = """script style iframe frame object embed applet noscript noembed noframes template
 textarea select button audio video canvas xmp plaintext title annotation annotation-xml desc
-foreignObject""".split()
-)
+foreignObject"""
 """Dropped with all they hold; any other unknown tag leaves its text behind."""
 
 _PAINT = """fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray
@@ -66,17 +64,15 @@ _ATTRIBUTES: dict[str, set[str]] = {
     **{tag: set(_MATH_LOOK.split()) for tag in MATHS},
 }
 
-_STYLES = set(
-    """background background-color border border-bottom border-bottom-color border-bottom-style
-border-bottom-width border-collapse border-color border-left border-radius border-right
-border-spacing border-style border-top border-width caption-side clip-path color direction display
-fill fill-opacity font font-family font-size font-style font-variant font-weight height
-letter-spacing line-height list-style-type margin margin-bottom margin-left margin-right margin-top
-max-width min-width opacity padding padding-bottom padding-left padding-right padding-top
-stop-color stroke stroke-dasharray stroke-opacity stroke-width text-align text-anchor
-text-decoration text-indent text-transform vertical-align white-space width word-break
-word-wrap""".split()
-)
+_STYLES = """background background-color border border-bottom border-bottom-color
+border-bottom-style border-bottom-width border-collapse border-color border-left border-radius
+border-right border-spacing border-style border-top border-width caption-side clip-path color
+direction display fill fill-opacity font font-family font-size font-style font-variant
+font-weight height letter-spacing line-height list-style-type margin margin-bottom margin-left
+margin-right margin-top max-width min-width opacity padding padding-bottom padding-left
+padding-right padding-top stop-color stroke stroke-dasharray stroke-opacity stroke-width
+text-align text-anchor text-decoration text-indent text-transform vertical-align white-space
+width word-break word-wrap"""
 """Nothing that could lift an output out of its box and lay it over the page."""
 
 _CLASSES = re.compile(
@@ -123,12 +119,12 @@ def _cleaner() -> nh3.Cleaner:
 
     return nh3.Cleaner(
         tags=_TAGS,
-        clean_content_tags=_SILENT,
+        clean_content_tags=set(_SILENT.split()),
         attributes=_ATTRIBUTES,
         attribute_filter=_attribute,
         # The only control that prose brings is a task list's box; nobody can type into it.
         set_tag_attribute_values={"input": {"type": "checkbox", "disabled": ""}},
-        filter_style_properties=_STYLES,
+        filter_style_properties=set(_STYLES.split()),
         url_schemes={"http", "https", "mailto", "data"},
         url_relative=lambda url: f"#{PREFIX}{url[1:]}" if url.startswith("#") else None,
         id_prefix=PREFIX,
@@ -179,6 +175,6 @@ def _scoped(selector: str) -> str:
 
 def _declaration(text: str) -> str:
     name, colon, value = (part.strip() for part in text.partition(":"))
-    if not colon or name.lower() not in _STYLES or not _harmless(value) or '"' in value:
+    if not colon or name.lower() not in _STYLES.split() or not _harmless(value) or '"' in value:
         return ""
     return f"{name.lower()}:{value}"

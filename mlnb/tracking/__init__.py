@@ -12,8 +12,9 @@ MLflow takes seconds to import, so only the functions that talk to a store impor
 
 from __future__ import annotations
 
-from mlnb.tracking.candidates import Candidate, CandidateError, StageState, candidate
+from mlnb.tracking.candidates import Candidate, StageState, candidate
 from mlnb.tracking.context import environment
+from mlnb.tracking.evidence import CandidateError
 from mlnb.tracking.history import Run, runs
 from mlnb.tracking.recording import track
 from mlnb.tracking.store import TrackingError, ensure_store

@@ -8,7 +8,6 @@ Nothing in it depends on where the project lies, when it ran or who ran it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb import files
-from mlnb.errors import MlnbError
 from mlnb.project import Project
+from mlnb.tracking.evidence import CandidateError, metrics
 
 if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline, Stage
@@ -28,12 +27,6 @@ FORMAT = 1
 _ONLOOKERS = ("code", "track", "report")
 _CHECKSUMS = ("md5", "etag", "checksum")
 """What DVC calls the checksum of a local file, an object in a bucket, and one on HDFS."""
-
-
-class CandidateError(MlnbError):
-    """A state of the pipeline that is not complete, or not the one that dvc.lock records."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -101,9 +94,9 @@ def candidate(pipeline: Pipeline) -> Candidate:
     never = [stage.name for stage in stages if pipeline.locked(stage) is None]
     if never or not stages:
         raise CandidateError(
-            f"never ran: {', '.join(never)}" if stages else "no stage in dvc.yaml makes a candidate",
+            f"stages that never ran: {', '.join(never) or 'all, for there are none'}",
             where=str(pipeline.project.root / "dvc.lock"),
-            remedy="Run `dvc repro`; after `git clone` or `git pull`, `dvc pull` fetches what ran elsewhere.",
+            remedy="Run `dvc repro`, and commit dvc.lock with what it wrote.",
         )
     states = tuple(_state(pipeline, stage) for stage in stages)
     return Candidate(
@@ -118,29 +111,6 @@ def candidate(pipeline: Pipeline) -> Candidate:
             if not any(stage.writes(path) for stage in pipeline.stages)
         },
     )
-
-
-def verify(project: Project, path: str, checksum: str) -> Path:
-    """Return the output at ``path`` after a look whether it is what dvc.lock records.
-
-    Raises:
-        CandidateError: it is missing or has changed since.
-    """
-    file = project.root / path
-    if not file.exists():
-        raise CandidateError(
-            "dvc.lock records it, but it is not there",
-            where=path,
-            remedy="Run `dvc checkout`, or `dvc pull` if it was made elsewhere.",
-        )
-    # A folder's checksum ends in `.dir`; DVC alone can compute it, and keeps folders in its cache.
-    if file.is_file() and len(checksum) == 32 and _md5(file) != checksum:
-        raise CandidateError(
-            "changed since its stage ran",
-            where=path,
-            remedy="Run `dvc repro` to make it again, or `dvc checkout` to restore it.",
-        )
-    return file
 
 
 def _stages(pipeline: Pipeline) -> list[Stage]:
@@ -164,7 +134,7 @@ def _state(pipeline: Pipeline, stage: Stage) -> StageState:
         "cmd": entry.get("cmd"),
         "params": entry.get("params", {}),
         **{
-            kind: sorted(pair for pair in found if not _is_shown(_from_root(project, stage, pair[0])))
+            kind: sorted((p, c) for p, c in found if not _is_shown(_from_root(project, stage, p)))
             for kind, found in kinds.items()
         },
     }
@@ -172,7 +142,7 @@ def _state(pipeline: Pipeline, stage: Stage) -> StageState:
         name=stage.name,
         digest=_digest(essence),
         params=dict(_params(project, stage, entry)),
-        metrics=_metrics(project, stage, paths["outs"]),
+        metrics=metrics(project, stage, paths["outs"]),
         deps=paths["deps"],
         outs=paths["outs"],
     )
@@ -197,7 +167,7 @@ def _is_shown(path: str) -> bool:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps({"format": FORMAT, "of": _plain(value)}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"format": FORMAT, "of": _plain(value)}, sort_keys=True)
     return files.digest_bytes(text.encode())
 
 
@@ -212,20 +182,15 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 # --- parameters ---------------------------------------------------------------------------------
 
 
 def _params(project: Project, stage: Stage, entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield names and values: ``train.rate`` of params.yaml, ``other.yaml:train.rate`` elsewhere."""
+    """Yield values by name: ``train.rate`` of params.yaml, ``other.yaml:train.rate`` of others."""
     for file, values in (entry.get("params") or {}).items():
         path = _from_root(project, stage, str(file))
         prefix = "" if path == "params.yaml" else f"{path}:"
-        for name, value in _leaves(values, into_lists=False):
+        for name, value in _leaves(values):
             yield prefix + name, _plain(value)
     for key, value in stage.item.items():
         yield f"{stage.name}.{key}", _plain(value)
@@ -248,63 +213,10 @@ def _merged(states: Iterable[StageState]) -> dict[str, Any]:
     return merged
 
 
-def _leaves(value: Any, name: str = "", *, into_lists: bool) -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what nested mappings hold, by dotted name; an empty mapping is a value itself."""
-    pairs: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        pairs = value.items()
-    elif into_lists and isinstance(value, list):
-        pairs = enumerate(value)
-    if not isinstance(value, Mapping | list) or not value or (isinstance(value, list) and not into_lists):
-        if name:
-            yield name, value
-        return
-    for key, item in pairs:
-        yield from _leaves(item, f"{name}.{key}" if name else str(key), into_lists=into_lists)
-
-
-# --- metrics ------------------------------------------------------------------------------------
-
-
-def _metrics(project: Project, stage: Stage, checksums: Mapping[str, str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for out in stage.outs:
-        if out.kind != "metrics" or not out.path.endswith(".json"):
-            continue
-        path = verify(project, out.path, checksums.get(out.path, ""))
-        for name, value in _numbers(path, out.path):
-            full = f"{stage.name}.{name}"
-            if full in found:
-                raise CandidateError(
-                    f"{name!r} is in another metrics file of stage {stage.name!r} already",
-                    where=out.path,
-                    remedy="Give it another name, or put it in a section of its own.",
-                )
-            found[full] = value
-    return found
-
-
-def _numbers(path: Path, where: str) -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a metrics file; text and truth values beside them are no metrics."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CandidateError(f"not JSON: {error}", where=where, remedy="Run `dvc repro`.") from None
-    if not isinstance(document, dict):
-        raise CandidateError("metrics are a JSON object of names and numbers", where=where)
-    for name, value in _leaves(document, into_lists=True):
-        if value is None or (isinstance(value, int | float) and not _is_finite(value)):
-            raise CandidateError(
-                f"metric {name!r} is {value}; a candidate needs finite numbers",
-                where=where,
-                remedy="Mend the notebook that computes it and run `dvc repro`.",
-            )
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, float(value)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif name:
+        yield name, value

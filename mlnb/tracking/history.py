@@ -46,14 +46,15 @@ def runs(project: Project) -> list[Run]:
     with reaching(ensure_store(project)) as client:
         home = client.get_experiment_by_name(experiment(project))
         found = [] if home is None else [_run(raw) for raw in finished(client, home.experiment_id)]
-    first = {run.digest: run for run in sorted(found, key=lambda run: (run.started, run.id), reverse=True)}
-    return list(first.values())
+    found.sort(key=lambda run: (run.started, run.id), reverse=True)
+    return list({run.digest: run for run in found}.values())
 
 
 def finished(client: Any, home: str, *, digest: str = "") -> Iterator[Any]:
     """Yield MLflow's finished runs of one candidate, or of all."""
     wanted = f"= '{digest}'" if digest else "LIKE '%'"
-    yield from search(client, home, f"attributes.status = '{FINISHED}' AND tags.`{CANDIDATE}` {wanted}")
+    condition = f"attributes.status = '{FINISHED}' AND tags.`{CANDIDATE}` {wanted}"
+    yield from search(client, home, condition)
 
 
 def search(client: Any, home: str, condition: str) -> Iterator[Any]:
@@ -69,4 +70,5 @@ def search(client: Any, home: str, condition: str) -> Iterator[Any]:
 
 def _run(raw: Any) -> Run:
     started = datetime.datetime.fromtimestamp(raw.info.start_time / 1000, datetime.UTC)
-    return Run(raw.data.tags[CANDIDATE], raw.info.run_id, started, raw.data.params, raw.data.metrics)
+    data = raw.data
+    return Run(data.tags[CANDIDATE], raw.info.run_id, started, data.params, data.metrics)

@@ -49,7 +49,7 @@ def installed() -> dict[str, str]:
     """Return the versions of all installed packages by name."""
     from importlib import metadata
 
-    found = {str(d.metadata["Name"]).lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    found = {str(each.name).lower(): each.version for each in metadata.distributions()}
     return dict(sorted(found.items()))
 
 
@@ -67,7 +67,8 @@ def _is_dirty(pipeline: Pipeline, top: Path, changed: list[str]) -> bool:
     root = os.path.realpath(pipeline.project.root)
     for name in filter(None, changed):
         path = Path(os.path.relpath(top / name, root)).as_posix()
-        if Path(name).name not in _WRITTEN_BY_DVC and not any(s.writes(path) for s in pipeline.stages):
+        written = any(stage.writes(path) for stage in pipeline.stages)
+        if not written and Path(name).name not in _WRITTEN_BY_DVC:
             return True
     return False
 

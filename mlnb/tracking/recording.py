@@ -8,52 +8,30 @@ and starts anew.
 
 from __future__ import annotations
 
-import datetime
 import json
 import posixpath
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlnb import files
 from mlnb.project import Project
 from mlnb.tracking import provenance
-from mlnb.tracking.candidates import Candidate, StageState, candidate, verify
+from mlnb.tracking.candidates import Candidate, candidate
+from mlnb.tracking.contents import Enclosure, Part, enclosures, part
 from mlnb.tracking.context import EXECUTION, STAGE
 from mlnb.tracking.history import CANDIDATE, FINISHED, finished, search
 from mlnb.tracking.store import TrackingError, alone, ensure_store, experiment, reaching
 
 if TYPE_CHECKING:
-    from mlnb.pipeline import Pipeline, Stage
+    from mlnb.pipeline import Pipeline
 
 _PARENT = "mlflow.parentRunId"
-_IMAGES = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
 _LONGEST_VALUE = 6000
 _LONGEST_NAME = 250
 _TOGETHER = 100
 """How many parameters, tags or metrics go to MLflow in one call; its limit for the first two."""
-
-
-@dataclass(frozen=True)
-class _Enclosure:
-    """A file or folder to keep with a run, and its folder there."""
-
-    source: Path
-    folder: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A notebook stage with what is known of its execution; ``record`` is empty if nothing is."""
-
-    stage: Stage
-    state: StageState
-    copy: Path | None
-    record: Mapping[str, Any]
 
 
 def track(project: Project, pipeline: Pipeline) -> Candidate:
@@ -67,7 +45,7 @@ def track(project: Project, pipeline: Pipeline) -> Candidate:
     """
     found = candidate(pipeline)
     uri = ensure_store(project)
-    with alone(project.state / "track.lock"), reaching(uri) as client:
+    with reaching(uri) as client, alone(project.state / "track.lock"):
         home = _experiment(client, experiment(project))
         if not any(finished(client, home, digest=found.digest)):
             _log(client, home, project, pipeline, found)
@@ -99,52 +77,54 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def _log(client: Any, home: str, project: Project, pipeline: Pipeline, found: Candidate) -> None:
-    parts = [_part(project, pipeline.stage(state.name), state) for state in found.stages]
-    enclosures = list(_enclosures(project, pipeline, parts))
+    parts = [part(project, pipeline.stage(state.name), state) for state in found.stages]
+    enclosed = enclosures(project, pipeline, parts)
     tags = _origin(pipeline)
     packages = provenance.installed()
 
     _retire(client, home, found.digest)
-    run = client.create_run(home, run_name=f"candidate {found.digest[:12]}", tags={CANDIDATE: found.digest} | tags)
+    run = client.create_run(
+        home, run_name=f"candidate {found.digest[:12]}", tags={CANDIDATE: found.digest, **tags}
+    )
     run_id = run.info.run_id
-    _batch(client, run_id, found.params, found.metrics, {f"mlnb.data.{k}": v for k, v in found.data.items()})
-    texts = {
-        "candidate.json": json.dumps(found.document(), indent=2, sort_keys=True) + "\n",
-        "environment.json": json.dumps(provenance.machine() | {"packages": packages}, indent=2) + "\n",
-        "requirements.txt": "".join(f"{name}=={version}\n" for name, version in packages.items()),
-    }
-    for name, text in texts.items():
-        client.log_text(run_id, text, name)
-    for enclosure in enclosures:
+    data = {f"mlnb.data.{path}": checksum for path, checksum in found.data.items()}
+    _batch(client, run_id, found.params, found.metrics, data)
+    client.log_text(run_id, _json(found.document()), "candidate.json")
+    client.log_text(
+        run_id, _json({**provenance.machine(), "packages": packages}), "environment.json"
+    )
+    pins = "".join(f"{name}=={version}\n" for name, version in packages.items())
+    client.log_text(run_id, pins, "requirements.txt")
+    for enclosure in enclosed:
         _enclose(client, run_id, enclosure)
-    for part in parts:
-        if part.stage.notebook:
-            _log_stage(client, home, run_id, part, tags)
+    for one in parts:
+        if one.stage.notebook:
+            _log_stage(client, home, run_id, one, tags)
     client.set_terminated(run_id, FINISHED)
 
 
-def _log_stage(client: Any, home: str, parent: str, part: _Part, tags: Mapping[str, str]) -> None:
+def _log_stage(client: Any, home: str, parent: str, part: Part, tags: Mapping[str, str]) -> None:
     """Log a notebook stage below its candidate, and put the notebook's own runs below it."""
-    start, end = _times(part.record)
-    status = {"mlnb.status": str(part.record["status"])} if part.record else {}
+    start, end = part.times
+    known = {"mlnb.status": part.record["status"]} if part.record else {}
+    seconds = {"seconds": part.record["seconds"]} if part.record else {}
     run = client.create_run(
         home,
         start_time=start,
         run_name=part.state.name,
-        tags={**tags, _PARENT: parent, STAGE: part.state.name, "mlnb.digest": part.state.digest, **status},
+        tags={**tags, _PARENT: parent, STAGE: part.state.name, **known},
     )
     run_id = run.info.run_id
-    seconds = {"seconds": float(part.record["seconds"])} if part.record else {}
     _batch(client, run_id, part.state.params, {**part.state.metrics, **seconds}, {})
-    if part.copy:
-        _enclose(client, run_id, _Enclosure(part.copy, _notebook_folder(part.state.name)))
-    if execution := str(part.record.get("execution", "")):
-        _adopt(client, home, run_id, execution)
+    for enclosure in part.notebook():
+        _enclose(client, run_id, enclosure)
+    if part.execution:
+        _adopt(client, home, run_id, part.execution)
     client.set_terminated(run_id, FINISHED, end)
 
 
 def _adopt(client: Any, home: str, run_id: str, execution: str) -> None:
-    """Put the runs that a notebook logged itself below its stage; those nested in one another stay."""
+    """Put the runs that a notebook logged itself below its stage; nested ones stay below theirs."""
     own = {
         run.info.run_id: run
         for run in search(client, home, f"tags.`{EXECUTION}` = '{_quoted(execution)}'")
@@ -156,47 +136,11 @@ def _adopt(client: Any, home: str, run_id: str, execution: str) -> None:
 
 def _retire(client: Any, home: str, digest: str) -> None:
     """Mark what killed attempts at this candidate left unfinished."""
-    for run in list(search(client, home, f"tags.`{CANDIDATE}` = '{digest}' AND attributes.status = 'RUNNING'")):
-        inside = f"tags.`{_PARENT}` = '{run.info.run_id}' AND attributes.status = 'RUNNING'"
-        for nested in [*search(client, home, inside), run]:
-            client.set_terminated(nested.info.run_id, "KILLED")
-
-
-# --- what goes into a run -----------------------------------------------------------------------
-
-
-def _part(project: Project, stage: Stage, state: StageState) -> _Part:
-    path = project.executed / f"{stage.name}.ipynb"
-    name = project.relative(path)
-    if name in state.outs:
-        verify(project, name, state.outs[name])
-    copy = path if stage.notebook and path.is_file() else None
-    return _Part(stage, state, copy, _record(project, stage, copy) if stage.notebook else {})
-
-
-def _record(project: Project, stage: Stage, copy: Path | None) -> Mapping[str, Any]:
-    """Return what ``mlnb run`` noted of the execution, if it is the one that made the candidate.
-
-    DVC restores outputs without running anything; then the note tells of another execution. The
-    digest of the executed notebook in it says so.
-    """
-    try:
-        record = json.loads((project.root / ".mlnb" / "runs" / f"{stage.name}.json").read_bytes())
-        float(record["seconds"]), datetime.datetime.fromisoformat(record["started"])
-        fits = record["format"] == 1 and record["stage"] == stage.name and record["status"] == "passed"
-        if fits and "copy" in record:
-            fits = copy is not None and record["copy"] == files.digest_file(copy)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return dict(record) if fits else {}
-
-
-def _times(record: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Return start and end in milliseconds, as MLflow counts; without a record, both are now."""
-    if not record:
-        return None, None
-    start = int(datetime.datetime.fromisoformat(record["started"]).timestamp() * 1000)
-    return start, start + int(float(record["seconds"]) * 1000)
+    running = "attributes.status = 'RUNNING'"
+    for run in list(search(client, home, f"tags.`{CANDIDATE}` = '{digest}' AND {running}")):
+        below = f"tags.`{_PARENT}` = '{run.info.run_id}' AND {running}"
+        for left in [*search(client, home, below), run]:
+            client.set_terminated(left.info.run_id, "KILLED")
 
 
 def _origin(pipeline: Pipeline) -> dict[str, str]:
@@ -208,48 +152,29 @@ def _origin(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
-def _enclosures(project: Project, pipeline: Pipeline, parts: Iterable[_Part]) -> Iterator[_Enclosure]:
-    """Yield the executed notebooks, what one looks at, dvc.lock and the params files."""
-    plain: dict[str, Path] = {}
-    for part in parts:
-        if part.copy:
-            yield _Enclosure(part.copy, _notebook_folder(part.state.name))
-        lock = part.stage.file.with_name("dvc.lock")
-        plain[project.relative(lock)] = lock
-        for name, _ in part.stage.params:
-            plain[name] = project.root / name
-        for out in part.stage.outs:
-            if out.kind != "outs" or out.path.endswith(_IMAGES):
-                plain[out.path] = verify(project, out.path, part.state.outs.get(out.path, ""))
-    plain.setdefault("params.yaml", project.root / "params.yaml")
-    for name, path in plain.items():
-        if path.exists():
-            yield _Enclosure(path, posixpath.dirname(name.replace("../", "").lstrip("/")))
-
-
-def _notebook_folder(stage: str) -> str:
-    return posixpath.dirname(f"notebooks/{stage}")
-
-
-def _enclose(client: Any, run_id: str, enclosure: _Enclosure) -> None:
+def _enclose(client: Any, run_id: str, enclosure: Enclosure) -> None:
     client.log_artifact(run_id, str(enclosure.source), enclosure.folder or None)
 
 
 def _batch(
-    client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
+    client: Any,
+    run_id: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
 ) -> None:
     """Log in few calls: one by one costs MLflow a transaction each."""
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
-    kinds = {
+    kinds: dict[str, list[Any]] = {
         "params": [Param(_name(name), _text(value)) for name, value in params.items()],
         "metrics": [Metric(_name(name), value, now, 0) for name, value in metrics.items()],
         "tags": [RunTag(_name(name), value) for name, value in tags.items()],
     }
-    rest = {kind: iter(entries) for kind, entries in kinds.items()}
-    while any(chunk := {kind: list(islice(entries, _TOGETHER)) for kind, entries in rest.items()}.values()):
-        client.log_batch(run_id, **chunk)
+    for at in range(0, max(map(len, kinds.values())), _TOGETHER):
+        some = {kind: entries[at : at + _TOGETHER] for kind, entries in kinds.items()}
+        client.log_batch(run_id, **some)
 
 
 def _name(name: str) -> str:
@@ -270,6 +195,10 @@ def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     note = f"... (cut; all {len(text)} characters are in candidate.json)"
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - len(note)] + note
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
 def _quoted(text: str) -> str:

@@ -9,9 +9,11 @@ Whether it is there is a matter for :mod:`sqlite3`: MLflow is not imported to fi
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sqlite3
-import tempfile
+import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ class TrackingError(MlnbError):
 
 
 def ensure_store(project: Project) -> str:
-    """Return the tracking URI; a store that is an SQLite file exists afterwards, with the experiment.
+    """Return the tracking URI; if it names an SQLite file, store and experiment exist afterwards.
 
     The address is ``tracking_uri`` in ``[tool.mlnb]``, else ``MLFLOW_TRACKING_URI``, else the
     project's own file. Cheap once the file is there.
@@ -89,13 +91,15 @@ def reaching(uri: str) -> Iterator[Any]:
         TrackingError: the store cannot be reached, refuses, or has another schema.
     """
     _quiet()
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    # What MLflow's parts say of each other while they load is nothing that a person could mend.
+    with warnings.catch_warnings(action="ignore"):
+        import mlflow.store.tracking.sqlalchemy_store
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
     _hush()
     try:
-        yield MlflowClient(tracking_uri=uri)
+        yield mlflow.MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise _unusable(uri, error) from error
 
@@ -152,9 +156,7 @@ def _has(path: Path, name: str) -> bool:
 
 def _complete(path: Path, name: str) -> None:
     """Make the store or the experiment, whichever is missing; the caller holds the lock."""
-    # Only the holder of the lock makes these, so whoever made the ones lying here is dead.
-    for left in path.parent.glob(f".{path.name}.*.new*"):
-        left.unlink()
+    _sweep(path)
     if _has(path, name):
         return
     artifacts = str(path.parent / "artifacts")
@@ -166,21 +168,25 @@ def _complete(path: Path, name: str) -> None:
 
 
 def _create(path: Path, name: str, artifacts: str) -> None:
-    handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".new")
-    os.close(handle)
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
         _migrate(f"{_SQLITE}{new}", name, artifacts)
-        os.chmod(new, 0o600)
-        os.rename(new, path)
+        new.rename(path)
         _sync(path.parent)
     finally:
-        for left in path.parent.glob(f"{Path(new).name}*"):
-            left.unlink()
+        _sweep(path)
+
+
+def _sweep(path: Path) -> None:
+    """Delete unfinished stores; only the holder of the lock makes any, so their makers are dead."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new*"):
+        left.unlink()
 
 
 def _migrate(uri: str, name: str, artifacts: str) -> None:
     """Fill an empty file with MLflow's tables and the experiment, and let go of it."""
-    with reaching(uri):
+    # The migrations rebuild tables and alembic warns of each: nothing that a person could mend.
+    with reaching(uri), warnings.catch_warnings(action="ignore"):
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         store = SqlAlchemyStore(uri, artifacts)
@@ -204,8 +210,7 @@ def _broken(path: Path, reason: str) -> TrackingError:
     return TrackingError(
         f"not a usable MLflow store: {reason}",
         where=str(path),
-        remedy=f"Restore it from a backup; or move it away (`mv {path.name} {path.name}.broken`, there)"
-        " and `mlnb track` starts a new one.",
+        remedy="Restore it from a backup, or move it away: `mlnb track` then starts a new one.",
     )
 
 
@@ -213,11 +218,12 @@ def _unusable(uri: str, error: Exception) -> TrackingError:
     if "out-of-date database schema" in str(error):
         remedy = f"Back it up, then run `mlflow db upgrade {_shown(uri)}`."
     elif uri.startswith("sqlite:"):
-        remedy = "Look at the free space and permissions; `sqlite3 FILE 'PRAGMA integrity_check'` tells if it is sound."
+        remedy = "Look at free space and permissions; `PRAGMA integrity_check` shows damage."
     else:
-        remedy = "Is the server up? Set MLFLOW_TRACKING_URI, or tracking_uri in [tool.mlnb] of pyproject.toml."
+        remedy = "Is it up? MLFLOW_TRACKING_URI or tracking_uri in [tool.mlnb] chooses another."
     reason = str(error).partition("\n")[0].replace(uri, _shown(uri)) or type(error).__name__
-    return TrackingError(f"the tracking store cannot be used: {reason}", where=_shown(uri), remedy=remedy)
+    what = f"the tracking store cannot be used: {reason}"
+    return TrackingError(what, where=_shown(uri), remedy=remedy)
 
 
 def _shown(uri: str) -> str:

@@ -1,232 +1,18 @@
-"""Edits of dvc.yaml and params.yaml that leave every other byte as a person wrote it.
-
-A round trip through a YAML library, ruamel's too, joins wrapped lists and puts what is appended
-behind the blank line of the next stage. So the parser only says where things stand, and text is
-put in or cut out there. Each result is parsed again and compared with the same edit made on
-plain data: an edit that would mean anything else is refused.
-"""
+"""The edit on the text: where things stand in a YAML file, and putting in and cutting out there."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
-import io
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from mlnb.errors import MlnbError
+from mlnb.edits.plain import entry_flags, entry_path, item, load, scalar
+from mlnb.edits.records import Edit, EditError, Entry, NewStage, Value
 
 _ORDER = ("cmd", "wdir", "deps", "params", "outs", "metrics", "plots")
-_YAML_1_1_BOOLEAN = re.compile(r"(?i)y|n|yes|no|on|off")
 
 
-class EditError(MlnbError):
-    """An edit that cannot be made without touching what it should leave alone."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An entry of one of a stage's lists.
-
-    Attributes:
-        file: the dvc.yaml.
-        stage: the stage's key there.
-        section: ``deps``, ``params``, ``outs``, ``metrics`` or ``plots``.
-        path: the entry as it should be written.
-        flags: its flags, such as ``(("cache", False),)``.
-        leaves: the list that it leaves, if it moves.
-    """
-
-    file: Path
-    stage: str
-    section: str
-    path: str
-    flags: tuple[tuple[str, Any], ...] = ()
-    leaves: str = ""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value of a section of params.yaml; an empty section means the top level."""
-
-    file: Path
-    section: str
-    name: str
-    value: Any
-
-
-@dataclass(frozen=True)
-class NewStage:
-    """A whole stage; ``body`` has its keys in order."""
-
-    file: Path
-    stage: str
-    body: Mapping[str, Any]
-
-
-Edit = Entry | Value | NewStage
-
-
-@dataclass(frozen=True)
-class Change:
-    """What becomes of a file; nothing is written yet."""
-
-    path: Path
-    before: str
-    after: str
-
-    def diff(self, root: Path) -> str:
-        """Return the change as a unified diff with paths relative to ``root``."""
-        name = self.path.relative_to(root).as_posix()
-        lines = difflib.unified_diff(
-            self.before.splitlines(keepends=True), self.after.splitlines(keepends=True), name, name
-        )
-        return "".join(lines)
-
-
-def changes(edits: Iterable[Edit]) -> list[Change]:
-    """Return what ``edits`` make of each file they touch.
-
-    Raises:
-        EditError: one of them cannot be made safely.
-    """
-    before: dict[Path, str] = {}
-    after: dict[Path, str] = {}
-    for edit in edits:
-        if edit.file not in before:
-            before[edit.file] = after[edit.file] = _read(edit.file)
-        after[edit.file] = edited(after[edit.file], edit)
-    return [Change(file, before[file], text) for file, text in after.items() if text != before[file]]
-
-
-def possible(edits: Iterable[Edit]) -> bool:
-    """Whether ``edits`` can be made safely."""
-    try:
-        changes(edits)
-    except EditError:
-        return False
-    return True
-
-
-def edited(text: str, edit: Edit) -> str:
-    """Return ``text`` with ``edit`` made; unchanged if it was made before.
-
-    Raises:
-        EditError: it cannot be made safely.
-    """
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        data = _load(text)
-        wanted = _performed(data, edit)
-        if wanted == data:
-            return text
-        unix = text.replace("\r\n", "\n")
-        result = _Document(unix).perform(edit)
-        if _load(result) != wanted:
-            raise EditError("the edit would change more than it should", where=str(edit.file))
-    except (YAMLError, LookupError, TypeError, AttributeError) as error:
-        raise EditError(f"cannot be edited safely: {error}", where=str(edit.file)) from error
-    return result.replace("\n", "\r\n") if "\r\n" in text else result
-
-
-def scalar(value: Any) -> str:
-    """Return ``value`` as one line of YAML."""
-    if isinstance(value, str) and _YAML_1_1_BOOLEAN.fullmatch(value):
-        return json.dumps(value)
-    stream = io.StringIO()
-    _writer().dump(value, stream)
-    return stream.getvalue().removesuffix("...\n").strip()
-
-
-def item(path: str, flags: Iterable[tuple[str, Any]] = ()) -> str:
-    """Return a list entry with its flags as it stands after the dash."""
-    flags = dict(flags)
-    return f"{scalar(path)}: {scalar(flags)}" if flags else scalar(path)
-
-
-def _read(path: Path) -> str:
-    return path.read_bytes().decode() if path.is_file() else ""
-
-
-@functools.cache
-def _writer() -> Any:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = True
-    yaml.width = 1 << 20
-    yaml.sort_base_mapping_type_on_output = False  # keys stay in order
-    return yaml
-
-
-def _load(text: str) -> Any:
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe").load(text) or {}
-
-
-# --- the edit on plain data --------------------------------------------------------------------
-
-
-def _performed(data: Any, edit: Edit) -> Any:
-    """Return ``data`` with ``edit`` made, as a copy."""
-    data = _copy(data)
-    if isinstance(edit, Value):
-        here = data
-        for part in edit.section.split(".") if edit.section else ():
-            here[part] = here.get(part) or {}
-            here = here[part]
-        here.setdefault(edit.name, _copy(edit.value))
-    elif isinstance(edit, NewStage):
-        data["stages"] = data.get("stages") or {}
-        data["stages"].setdefault(edit.stage, _copy(edit.body))
-    else:
-        stage = data["stages"][edit.stage]
-        flags: dict[str, Any] = {}
-        if edit.leaves:
-            place = _index(stage[edit.leaves], edit.path)
-            flags = _flags(stage[edit.leaves].pop(place))
-            if not stage[edit.leaves]:
-                del stage[edit.leaves]
-        entries = stage[edit.section] = stage.get(edit.section) or []
-        flags |= dict(edit.flags) if not edit.leaves else {}
-        if edit.path in map(_path, entries):
-            place = _index(entries, edit.path)
-            flags = _flags(entries[place]) | flags
-            entries[place] = {edit.path: flags} if flags else edit.path
-        else:
-            entries.append({edit.path: flags} if flags else edit.path)
-    return data
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _path(entry: Any) -> Any:
-    return next(iter(entry)) if isinstance(entry, Mapping) and len(entry) == 1 else entry
-
-
-def _flags(entry: Any) -> dict[str, Any]:
-    return dict(entry[_path(entry)] or {}) if isinstance(entry, Mapping) else {}
-
-
-def _index(entries: list[Any], path: str) -> int:
-    return [_path(entry) for entry in entries].index(path)
-
-
-# --- the edit on text --------------------------------------------------------------------------
-
-
-class _Document:
+class Document:
     """A YAML text and where its nodes stand in it."""
 
     def __init__(self, text: str) -> None:
@@ -236,6 +22,7 @@ class _Document:
         self._root = YAML(typ="safe", pure=True).compose(self._text)
 
     def perform(self, edit: Edit) -> str:
+        """Return the text with ``edit`` made."""
         if isinstance(edit, Value):
             return self._value(edit)
         if isinstance(edit, NewStage):
@@ -246,7 +33,9 @@ class _Document:
 
     def _get(self, node: Any, key: str) -> Any:
         """Return the value node of ``key``, or None."""
-        return next((v for k, v in node.value if k.value == key), None) if node is not None else None
+        return (
+            next((v for k, v in node.value if k.value == key), None) if node is not None else None
+        )
 
     def _key(self, node: Any, key: str) -> Any:
         return next(k for k, v in node.value if k.value == key)
@@ -260,7 +49,9 @@ class _Document:
         return len(self._text[:end].rstrip())
 
     def _end_of_pair(self, key: Any, value: Any) -> int:
-        if value.start_mark.index == value.end_mark.index:  # `key:` and nothing, marked anywhere after
+        if (
+            value.start_mark.index == value.end_mark.index
+        ):  # `key:` and nothing, marked anywhere after
             return self._text.index(":", key.end_mark.index) + 1
         return self._end(value)
 
@@ -277,9 +68,13 @@ class _Document:
     def _dash(self) -> int:
         """How far list dashes stand to the right of their key."""
         for key, value in self._pairs(self._root):
-            if isinstance(value.value, list) and value.value and not isinstance(value.value[0], tuple):
-                if not value.flow_style:
-                    return int(value.start_mark.column - key.start_mark.column)
+            is_list = (
+                isinstance(value.value, list)
+                and value.value
+                and not isinstance(value.value[0], tuple)
+            )
+            if is_list and not value.flow_style:
+                return int(value.start_mark.column - key.start_mark.column)
         return 2
 
     def _pairs(self, node: Any) -> Iterable[tuple[Any, Any]]:
@@ -293,9 +88,11 @@ class _Document:
     def _indent(self) -> int:
         """How far nested keys stand to the right."""
         for key, value in self._pairs(self._root):
-            if isinstance(value.value, list) and value.value and isinstance(value.value[0], tuple):
-                if not value.flow_style:
-                    return int(value.start_mark.column - key.start_mark.column)
+            is_map = (
+                isinstance(value.value, list) and value.value and isinstance(value.value[0], tuple)
+            )
+            if is_map and not value.flow_style:
+                return int(value.start_mark.column - key.start_mark.column)
         return 2
 
     # Entries of lists.
@@ -304,14 +101,16 @@ class _Document:
         stage = self._get(self._get(self._root, "stages"), edit.stage)
         if edit.leaves:
             text, kept = self._cut(stage, edit.leaves, edit.path)
-            return _Document(text).perform(dataclasses.replace(edit, leaves="", flags=kept))
+            return Document(text).perform(dataclasses.replace(edit, leaves="", flags=kept))
         flags = dict(edit.flags)
         entries = self._get(stage, edit.section)
         if entries is None:
             return self._new_section(stage, edit.section, item(edit.path, flags.items()))
         if not isinstance(entries.value, list):  # `deps:` and nothing
             key = self._key(stage, edit.section)
-            line = " " * (key.start_mark.column + self._dash) + f"- {item(edit.path, flags.items())}\n"
+            line = (
+                " " * (key.start_mark.column + self._dash) + f"- {item(edit.path, flags.items())}\n"
+            )
             return self._insert(self._after_line(key.end_mark.index), line)
         old = next((node for node in entries.value if self._name(node) == edit.path), None)
         if old is not None:
@@ -332,8 +131,8 @@ class _Document:
         start, end = old.start_mark.index, self._end(old)
         if "#" in self._text[start:end]:
             raise EditError(f"the entry {path} holds a comment")
-        data = _load(self._text[start:end]) if isinstance(old.value, list) else path
-        text = item(path, (_flags(data) | flags).items())
+        data = load(self._text[start:end]) if isinstance(old.value, list) else path
+        text = item(path, (entry_flags(data) | flags).items())
         if self._text[start] == "{" or self._in_flow(start):
             text = f"{{{text}}}"
         return self._text[:start] + text + self._text[end:]
@@ -357,13 +156,13 @@ class _Document:
         return self._insert(self._after_line(self._end_of_pair(*last)), lines)
 
     def _cut(self, stage: Any, section: str, path: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
-        """Return the text without an entry, without its list if it was the only one, and its flags."""
+        """Return the text without an entry (and its list, if that is empty then), and its flags."""
         entries = self._get(stage, section)
         nodes = entries.value
         place = [self._name(node) for node in nodes].index(path)
         start, end = nodes[place].start_mark.index, self._end(nodes[place])
         span = self._text[start:end]
-        flags = _flags(_load(span)) if isinstance(nodes[place].value, list) else {}
+        flags = entry_flags(load(span)) if isinstance(nodes[place].value, list) else {}
         if len(nodes) == 1:
             if stage.flow_style:
                 raise EditError(f"{path} is alone in its list")
@@ -390,7 +189,12 @@ class _Document:
                 return self._new_pair(node, parts[depth:], edit.value)
             if not isinstance(below.value, list):  # `train:` and nothing
                 key = self._key(node, part)
-                lines = _nested(parts[depth + 1 :], edit.value, key.start_mark.column + self._indent, self._indent)
+                lines = _nested(
+                    parts[depth + 1 :],
+                    edit.value,
+                    key.start_mark.column + self._indent,
+                    self._indent,
+                )
                 return self._insert(self._after_line(key.end_mark.index), lines)
             node = below
         raise EditError(f"{edit.name} is there already")
@@ -405,7 +209,11 @@ class _Document:
             return self._insert(self._end(node.value[-1][1]), f", {text}")
         lines = _nested(parts, value, node.start_mark.column, self._indent)
         at = self._after_line(self._end(node))
-        apart = node is self._root and len(parts) > 1 and "\n\n" in self._text[node.start_mark.index : at]
+        apart = (
+            node is self._root
+            and len(parts) > 1
+            and "\n\n" in self._text[node.start_mark.index : at]
+        )
         return self._insert(at, ("\n" if apart else "") + lines)
 
     def _new_stage(self, edit: NewStage) -> str:
@@ -417,7 +225,9 @@ class _Document:
         if stages is None:
             return self._insert(self._after_line(self._end(self._root)), f"\nstages:\n{lines}")
         if not isinstance(stages.value, list):
-            return self._insert(self._after_line(self._key(self._root, "stages").end_mark.index), lines)
+            return self._insert(
+                self._after_line(self._key(self._root, "stages").end_mark.index), lines
+            )
         if stages.flow_style:
             if not stages.value:
                 start, end = stages.start_mark.index, stages.end_mark.index
@@ -437,7 +247,8 @@ class _Document:
             else:
                 yield f"{step}{key}:\n"
                 for entry in value:
-                    yield f"{step}{' ' * self._dash}- {item(_path(entry), _flags(entry).items())}\n"
+                    text = item(entry_path(entry), entry_flags(entry).items())
+                    yield f"{step}{' ' * self._dash}- {text}\n"
 
 
 def _nested(parts: list[str], value: Any, column: int, indent: int) -> str:

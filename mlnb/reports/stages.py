@@ -1,0 +1,51 @@
+"""The reports of a project: which stages have one, and what belongs to each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mlnb import reports
+from mlnb.pipeline import Pipeline, Stage, load
+from mlnb.project import Project
+from mlnb.reports import StageReport
+
+CANDIDATE = "candidate.json"
+
+
+def build_all(project: Project) -> list[Path]:
+    """Render the report of every stage that runs a notebook, and the index; return their paths.
+
+    Raises:
+        MlnbError: a stage has not run, or what it left cannot be read.
+    """
+    pipeline = load(project)
+    return reports.build(
+        [stage_report(pipeline, stage) for stage in pipeline.ordered() if stage.notebook],
+        root=project.root,
+        folder=project.reports,
+        title=project.settings.experiment or project.root.name,
+        candidate=_candidate(project),
+    )
+
+
+def stage_report(pipeline: Pipeline, stage: Stage) -> StageReport:
+    """Return what the report of ``stage`` is made of."""
+    project = pipeline.project
+    assert stage.notebook is not None
+    return StageReport(
+        name=stage.name,
+        source=Path(project.relative(stage.notebook)),
+        executed=Path(project.relative(project.executed / f"{stage.name}.ipynb")),
+        metrics=tuple(Path(out.path) for out in stage.outs if out.kind == "metrics"),
+        deps=tuple(above.name for above in pipeline.upstream(stage) if above.notebook),
+    )
+
+
+def _candidate(project: Project) -> dict[str, Any] | None:
+    path = project.reports / CANDIDATE
+    if not path.is_file():
+        return None
+    candidate: dict[str, Any] = json.loads(path.read_bytes())
+    return candidate

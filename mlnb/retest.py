@@ -1,1 +1,0 @@
-"""nbval, made good."""
