@@ -67,29 +67,46 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", _run, "Run a notebook as its stage; by hand or as a command in dvc.yaml.")
     run.add_argument("notebook", type=Path)
     run.add_argument(
-        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="override a value"
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="override a value",
     )
     run.add_argument("--stage", default="", help="take the values of this stage")
     run.add_argument("--kernel", help="use this kernelspec instead of the notebook's own")
     run.add_argument("--deadline", type=_seconds, metavar="S", help="end the run after S seconds")
-    run.add_argument("--cell-deadline", type=_seconds, metavar="S", help="end it when a cell takes longer")
+    run.add_argument(
+        "--cell-deadline", type=_seconds, metavar="S", help="end it when a cell takes longer"
+    )
 
     add("code", _code, "Mirror the notebooks' code to .mlnb/code, which DVC watches.")
 
     lint = add("lint", _lint, "Check that notebooks, dvc.yaml and params.yaml agree.")
-    lint.add_argument("--fix", action="store_true", help="show what would mend it, as a diff, and mend it")
+    lint.add_argument(
+        "--fix", action="store_true", help="show what would mend it, as a diff, and mend it"
+    )
     lint.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     new = add("add", _add, "Propose a stage for a notebook.")
     new.add_argument("notebook", type=Path)
     new.add_argument("--name", help="name of the stage; the notebook's by default")
-    new.add_argument("--no-run", action="store_true", help="look at the code only, do not run it once")
+    new.add_argument(
+        "--no-run", action="store_true", help="look at the code only, do not run it once"
+    )
     new.add_argument("-y", "--yes", action="store_true", help="write it without asking")
 
-    verify = add("verify", _verify, "Run the pipeline again from what is declared only, and compare.")
+    verify = add(
+        "verify", _verify, "Run the pipeline again from what is declared only, and compare."
+    )
     verify.add_argument("stages", nargs="*", metavar="STAGE", help="only these; all by default")
-    verify.add_argument("--rtol", type=float, default=1e-6, help="relative tolerance (default %(default)g)")
-    verify.add_argument("--atol", type=float, default=1e-9, help="absolute tolerance (default %(default)g)")
+    verify.add_argument(
+        "--rtol", type=float, default=1e-6, help="relative tolerance (default %(default)g)"
+    )
+    verify.add_argument(
+        "--atol", type=float, default=1e-9, help="absolute tolerance (default %(default)g)"
+    )
 
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")
     add("report", _report, "Render the executed notebooks to reports/*.html.")
@@ -105,7 +122,9 @@ def _run(options: argparse.Namespace) -> int:
     settings = project.settings
     limits = Limits(
         run_deadline=settings.run_deadline if options.deadline is None else options.deadline,
-        cell_deadline=settings.cell_deadline if options.cell_deadline is None else options.cell_deadline,
+        cell_deadline=settings.cell_deadline
+        if options.cell_deadline is None
+        else options.cell_deadline,
         output_cap=settings.output_cap_mb * 1e6,
     )
     request = Request(
@@ -120,7 +139,8 @@ def _run(options: argparse.Namespace) -> int:
         result = run(project, request, progress=line)
     if result.notice:
         print(f"note: {result.notice}")
-    print(f"{result.name}: {result.cells} cells in {result.seconds:.1f} s → {project.relative(result.copy)}")
+    copy = project.relative(result.copy)
+    print(f"{result.name}: {result.cells} cells in {result.seconds:.1f} s → {copy}")
     return 0
 
 
@@ -208,7 +228,10 @@ def _write(changes: Sequence[Any], root: Path, ask: bool = False) -> bool:
     for change in changes:
         name = os.path.relpath(change.path, root)
         diff = difflib.unified_diff(
-            change.before.splitlines(keepends=True), change.after.splitlines(keepends=True), name, name
+            change.before.splitlines(keepends=True),
+            change.after.splitlines(keepends=True),
+            name,
+            name,
         )
         sys.stdout.writelines(diff)
     if changes and ask and not _agreed():
@@ -273,7 +296,12 @@ class ProgressLine:
         if self._live:
             done = progress.position * 20 // max(progress.total, 1)
             bar = "█" * done + "░" * (20 - done)
-            print(f"\r\033[K{bar} {text}  {progress.seconds:.0f} s", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K{bar} {text}  {progress.seconds:.0f} s",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
         elif progress.position != self._last:
             print(f"{text}, {progress.seconds:.1f} s", file=sys.stderr, flush=True)
         self._last = progress.position

@@ -46,7 +46,9 @@ def load(shell: InteractiveShell) -> None:
     session = _Session(shell, here)
     shell.register_magic_function(session.magic, "line", "stage")
     transformers = shell.input_transformers_post
-    transformers[:] = [t for t in transformers if not isinstance(getattr(t, "__self__", None), _Session)]
+    transformers[:] = [
+        t for t in transformers if not isinstance(getattr(t, "__self__", None), _Session)
+    ]
     if "MLNB_EXECUTION" not in os.environ:
         transformers.append(session.transform)
 
@@ -83,7 +85,9 @@ class _Session:
         lines = pipeline.load(find())
         if words:
             self._chosen = words[0]
-            return StageView(lines, self._bind(lines.stage(words[0]), quiet=True) or lines.stage(words[0]))
+            return StageView(
+                lines, self._bind(lines.stage(words[0]), quiet=True) or lines.stage(words[0])
+            )
         stage = self._current(lines)
         if stage is None:
             raise pipeline.PipelineError(
@@ -103,7 +107,9 @@ class _Session:
                 continue  # some other notebook that is broken is not this one's matter
             if any(PARAMETERS in c.tags and c.source.strip() == text for c in source.code):
                 found = pipeline.load(project).running(path)
-                return next((s for s in found if s.name == self._chosen), found[0] if found else None)
+                return next(
+                    (s for s in found if s.name == self._chosen), found[0] if found else None
+                )
         return None
 
     def _likely_first(self, project: Project, paths: Sequence[Path]) -> list[Path]:
@@ -135,7 +141,9 @@ def bound(lines: Pipeline, stage: Stage) -> tuple[Contract, dict[str, Any]]:
         MlnbError: the values do not fit the contract.
     """
     if stage.notebook is None:
-        raise pipeline.PipelineError(f"stage {stage.name!r} runs no notebook", where=str(stage.file))
+        raise pipeline.PipelineError(
+            f"stage {stage.name!r} runs no notebook", where=str(stage.file)
+        )
     declared = contract.read(notebook.read(stage.notebook))
     given = lines.given(stage)
     source = ", ".join(dict.fromkeys(g.origin for g in given.values())) or "params.yaml"
@@ -153,7 +161,13 @@ class StageView:
 
     def _rows(self) -> list[tuple[str, str, str, str, str]]:
         return [
-            (p.name, _kind(p), repr(self._values[p.name]), self._origins.get(p.name, "notebook"), p.help)
+            (
+                p.name,
+                _kind(p),
+                repr(self._values[p.name]),
+                self._origins.get(p.name, "notebook"),
+                p.help,
+            )
             for p in self._declared.parameters
         ]
 
@@ -161,13 +175,18 @@ class StageView:
         rows = [("name", "type", "value", "from", "meaning"), *self._rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         table = [
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
+            "  ".join(
+                [*(cell.ljust(w) for cell, w in zip(row[:4], widths, strict=True)), row[4]]
+            ).rstrip()
             for row in rows
         ]
         return "\n".join([f"Stage {self._stage.name}", *table, self._stale])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{h}</th>" for h in ("", "type", "value", "from", "meaning"))
+        head = "".join(
+            f"<th style='text-align:left'>{h}</th>"
+            for h in ("", "type", "value", "from", "meaning")
+        )
         body = "".join(
             "<tr>"
             + f"<th style='text-align:left'>{html.escape(name)}</th>"
@@ -203,7 +222,9 @@ def _stale(lines: Pipeline, stage: Stage) -> str:
         return "What would run again is not known: DVC is busy or has a problem; see `dvc status`."
     above = [s for s in lines.ordered() if stage in lines.downstream(s)]
     stale = {s.name for s in lines.stages if s.target in changed}
-    affected = {d.name for s in lines.stages if s.name in stale for d in lines.downstream(s)} | stale
+    affected = {
+        d.name for s in lines.stages if s.name in stale for d in lines.downstream(s)
+    } | stale
     names = [s.name for s in (*above, stage, *lines.downstream(stage)) if s.name in affected]
     if not names:
         return "Up to date: dvc repro would run nothing of this stage or after it."

@@ -155,7 +155,8 @@ def _module_imports(code: bytes, package: str) -> tuple[Import, ...]:
 
 
 def _files(found: Iterable[Import], folders: Sequence[Path]) -> list[Path]:
-    names = {item.module for item in found if item.module.split(".")[0] != TOOL}
+    local = {path.name.partition(".")[0] for folder in folders for path in folder.glob("*")} - {TOOL}
+    names = {item.module for item in found if item.module.partition(".")[0] in local}
     return [file for name in sorted(names) for file in locate(name, folders)]
 
 

@@ -15,7 +15,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Request:
     overrides: Mapping[str, str]
     stage: str = ""
     kernel: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ def run(
     files.write_text(plan.copy, serialise(document))
     for old in (_failed(plan, ".ipynb"), _failed(plan, ".html")):
         old.unlink(missing_ok=True)
-    notice = "" if plan.contract.cell else f"{plan.source.path} has no parameters cell; it ran as it is."
+    notice = (
+        "" if plan.contract.cell else f"{plan.source.path} has no parameters cell; it ran as it is."
+    )
     return Result(plan.name, plan.copy, outcome.seconds, len(plan.source.code), notice)
 
 
@@ -170,12 +172,16 @@ def prepare(project: Project, request: Request) -> Plan:
         _refuse_stale(project, made)
         found = agreement.disagreements(project, lines, stage, declared, made)
         if found:
-            raise MlnbError.join([pipeline.PipelineError(d.what, where=d.where, remedy=d.remedy) for d in found])
+            raise MlnbError.join(
+                [pipeline.PipelineError(d.what, where=d.where, remedy=d.remedy) for d in found]
+            )
     given = lines.given(stage) if stage else {}
     given |= _overrides(declared, request.overrides)
     if not address:
         # By hand a value for another notebook of the stage's section is no reason to stop.
-        given = {name: g for name, g in given.items() if name in declared.names or g.origin == _BY_HAND}
+        given = {
+            name: g for name, g in given.items() if name in declared.names or g.origin == _BY_HAND
+        }
     values = declared.bind(
         {name: g.value for name, g in given.items()}, source=_origins(given) or "the command line"
     )
@@ -250,7 +256,7 @@ def _refuse_missing_inputs(plan: Plan) -> None:
         pipeline.PipelineError(
             f"input {path!r} ({p.name}) is not there",
             where=plan.contract.where(p),
-            remedy="`dvc repro` makes what a stage writes; `dvc pull` fetches what was made elsewhere.",
+            remedy="`dvc repro` makes what a stage writes; `dvc pull` fetches it.",
         )
         for p in plan.contract.parameters
         if p.kind == "in"
@@ -350,7 +356,11 @@ def _described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
         "parameters": [_parameter(plan, p) for p in plan.contract.parameters],
         "code": plan.mirror.digest,
         "inputs": {path: files.digest_tree(root / path) for path in inputs},
-        "outputs": {path: files.digest_tree(root / path) for path in plan.written() if (root / path).exists()},
+        "outputs": {
+            path: files.digest_tree(root / path)
+            for path in plan.written()
+            if (root / path).exists()
+        },
         "environment": {"python": platform.python_version(), "packages": _packages(plan.source)},
     }
     return document
@@ -390,9 +400,13 @@ def _packages(source: Notebook) -> dict[str, str]:
 
 
 def _record(
-    plan: Plan, outcome: Outcome, cause: str, started: datetime.datetime, environment: Mapping[str, str]
+    plan: Plan,
+    outcome: Outcome,
+    cause: str,
+    started: datetime.datetime,
+    environment: Mapping[str, str],
 ) -> None:
-    """Keep when, how long and how the run went; this part differs each time and DVC never sees it."""
+    """Keep when, how long and how the run went: what differs each time, and DVC never sees."""
     files.write_json(
         plan.project.root / ".mlnb" / "runs" / f"{plan.name}.json",
         {

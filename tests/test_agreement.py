@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from notebooks import Cell, code, parameters, project, write
 
 from mlnb import contract, mirror, notebook, pipeline
 from mlnb.agreement import Disagreement, disagreements
 from mlnb.project import Project, find
+from notebooks import Cell, code, parameters, project, write
 
 CELL = """from mlnb import In, Metrics, Out, Plots
 panel: In = "data/panel.csv"
@@ -312,8 +312,10 @@ def test_subfolder_pipelines(tmp_path: Path) -> None:
     at = lines.index("  train:\n")
     project(tmp_path, dvc="".join(lines[:at]))
     (tmp_path / "sub").mkdir()
-    text = "stages:\n  train:\n    cmd: mlnb run ../notebooks/train.ipynb\n    deps: [../.mlnb/code/train.py]\n"
-    (tmp_path / "sub/dvc.yaml").write_text(text)
+    (tmp_path / "sub/dvc.yaml").write_text(
+        "stages:\n  train:\n    cmd: mlnb run ../notebooks/train.ipynb\n"
+        "    deps: [../.mlnb/code/train.py]\n"
+    )
     path = write(tmp_path / "notebooks/train.ipynb", "print(1)")
     found = find(tmp_path)
     pipe = pipeline.load(found)

@@ -17,8 +17,8 @@ from test_reports import PIXEL, code, document, error, markdown, parameter, proj
 from mlnb.reports import render, render_failed, render_index
 from mlnb.reports.safety import POLICY
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+# Without Chromium these tests fail rather than pass unseen; `make test` installs it.
+CHROMIUM = shutil.which("chromium") or "chromium"
 
 # FIRE sets a property of the window that is named after the vector; NET is an address to be called.
 VECTORS = [
@@ -133,7 +133,6 @@ class Window:
     def __init__(self, browser: Any) -> None:
         self.context = browser.new_context()
         self.called: list[str] = []
-        self.page: Any = None
         self.context.route(lambda url: url.startswith(NET), self._refuse)
 
     def _refuse(self, route: Any) -> None:
@@ -147,16 +146,14 @@ class Window:
         path.write_text(html, encoding="utf-8")
         self.called.clear()
         fired: list[int] = []
-        page = self.page = self.page or self.context.new_page()
+        page = self.context.new_page()  # a vector's late navigation must not meet the next visit
         page.goto(path.as_uri(), wait_until="load")
         with contextlib.suppress(Error):  # the page has gone elsewhere: its address tells
             page.evaluate(TOUCH)
             page.wait_for_timeout(100)
             fired = page.evaluate(FIRED)
         seen = Seen(sorted(fired), list(self.called), page.url.partition("#")[0])
-        if seen.address != path.as_uri() or "base" in html or "refresh" in html:
-            page.close()  # what it still has under way must not meet the next visit
-            self.page = None
+        page.close()
         return seen
 
 
@@ -216,20 +213,18 @@ def attacked(root: Path, arm: Armed) -> dict[str, str]:
 
 def test_the_beacons_work(browser: Any, tmp_path: Path) -> None:
     """Unprotected, the same attacks run and call out: silence elsewhere means something."""
-    arm = Armed()
-    controls: dict[str, list[Seen]] = {"none": [], "policy": []}
-    window = Window(browser)
-    for place, vector in enumerate(VECTORS):
-        html = arm(vector)
-        for name, seen in controls.items():
-            meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            head = meta if name == "policy" else ""
-            path = tmp_path / f"{name}-{place}.html"
-            seen.append(window.visit(path, f"<!doctype html>{head}<main>{html}</main>"))
-    ran = sum(bool(seen.fired) for seen in controls["none"])
-    called = sum(bool(seen.called) for seen in controls["none"])
+    arm, window = Armed(), Window(browser)
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    ran = called = 0
+    for vector in VECTORS:
+        body = f"<main>{arm(vector)}</main>"
+        bare = window.visit(tmp_path / "bare.html", f"<!doctype html>{body}")
+        called += bool(bare.called)
+        if bare.fired:
+            ran += 1
+            guarded = window.visit(tmp_path / "guarded.html", f"<!doctype html>{policy}{body}")
+            assert not guarded.fired, f"the policy alone lets this run: {vector}"
     assert ran >= 18 and called >= 10, (ran, called)
-    assert not any(seen.fired for seen in controls["policy"]), "the policy alone lets one run"
 
 
 @pytest.mark.parametrize("guard", ["with its policy", "sanitizer alone"])

@@ -112,7 +112,9 @@ for i in range(20):
     print("err", i, file=sys.stderr, flush=True)
     time.sleep(0.002)
 """
-JSON_SHOWN = "from IPython.display import display; display({'application/json': {'a': [%s]}}, raw=True)"
+JSON_SHOWN = (
+    "from IPython.display import display; display({'application/json': {'a': [%s]}}, raw=True)"
+)
 MANY = "from IPython.display import display\nfor i in range(8000): display(i)"
 
 
@@ -124,7 +126,10 @@ def strict_notebooks(folder: Path) -> None:
     write(
         folder / "kinds.ipynb",
         code("0.1 + 0.2", result(text_plain="0.3")),
-        code(SHOW_FRAME, result(text_plain="<IPython.core.display.HTML object>", text_html=FRAME.format(0.81))),
+        code(
+            SHOW_FRAME,
+            result(text_plain="<IPython.core.display.HTML object>", text_html=FRAME.format(0.81)),
+        ),
         code(JSON_SHOWN % "0.8100000001", shown(application_json={"a": [0.81]})),
         code("object()", result(text_plain="<object at 0x7f0123456789>")),
         code("print('  score\\n0 0.30000000000000004')", stream("   score\n0    0.3\n")),
@@ -134,7 +139,10 @@ def strict_notebooks(folder: Path) -> None:
     )
     write(
         folder / "frames_far.ipynb",
-        code(SHOW_FRAME, result(text_plain="<IPython.core.display.HTML object>", text_html=FRAME.format(0.82))),
+        code(
+            SHOW_FRAME,
+            result(text_plain="<IPython.core.display.HTML object>", text_html=FRAME.format(0.82)),
+        ),
         code(JSON_SHOWN % "0.83", shown(application_json={"a": [0.81]})),
     )
     mixed = [stream(f"{name} {i}\n", f"std{name}") for i in range(20) for name in ("err", "out")]
@@ -202,7 +210,13 @@ def deadly_notebooks(folder: Path) -> None:
         "later": "import os, threading; threading.Timer(0.2, os._exit, [0]).start()",
     }
     for name, source in deaths.items():
-        write(folder / f"{name}.ipynb", code("x = 1"), code(source), code("import time; time.sleep(1)"), after)
+        write(
+            folder / f"{name}.ipynb",
+            code("x = 1"),
+            code(source),
+            code("import time; time.sleep(1)"),
+            after,
+        )
     write(folder / "unknown.ipynb", after, after, spec={**SPEC, "name": "pyhton3"})
     write(folder / "unnamed.ipynb", after, spec={})
     (folder / "torn.ipynb").write_text('{"cells": [')
@@ -268,7 +282,10 @@ def test_torn_notebook(deadly: tuple[Outcomes, str]) -> None:
 
 def test_time_limit(tmp_path: Path) -> None:
     """A cell past its limit is interrupted; one that swallows that is killed; the rest fails."""
-    stubborn = "import time\nwhile True:\n    try: print('.', flush=True); time.sleep(0.1)\n    except KeyboardInterrupt: pass"
+    stubborn = (
+        "import time\nwhile True:\n    try: print('.', flush=True); time.sleep(0.1)\n"
+        "    except KeyboardInterrupt: pass"
+    )
     polite = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('fine')"
     write(tmp_path / "loop.ipynb", code("while True: pass"), code("1"))
     write(tmp_path / "stubborn.ipynb", code(stubborn), code("1"))

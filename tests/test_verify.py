@@ -26,7 +26,8 @@ SCRIPTS = {
     """,
     "near.py": """
         import json, os
-        json.dump({"auc": 0.81 + os.urandom(1)[0] * 1e-12}, open("out/near.json", "w"))
+        auc = 0.81 + 1e-12 * os.path.exists("data/raw.csv")
+        json.dump({"auc": auc}, open("out/near.json", "w"))
     """,
     "moved.py": """
         import json, os
@@ -283,7 +284,7 @@ NOTEBOOKS = {
     "moody": (
         'out: "Out" = "out/moody.txt"',
         'open(out, "w").write("a")',
-        "import os; print('loss', 0.5 + os.urandom(2)[0] / 256)",
+        "import os; print('loss', 0.5 if os.path.exists('data') else 0.25)",
     ),
 }
 STAGES = """
@@ -360,4 +361,4 @@ def test_notebook_that_reads_more(notebooks: Verification) -> None:
 def test_notebook_whose_output_moves(notebooks: Verification) -> None:
     """An output that differs is named by its cell, though every file agrees."""
     (difference,) = result(notebooks, "moody").differences
-    assert difference.where == "reports/executed/moody.ipynb, cell 3 stdout, line 1"
+    assert difference.where == "reports/executed/moody.ipynb, cell 4 stdout, line 1"

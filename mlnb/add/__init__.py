@@ -71,7 +71,7 @@ def propose(
     use = use.joined(literal_use(project, source), "a path in the code")
     notes: list[str] = []
     if observe:
-        seen = observed_run(project, source)
+        seen = observed_run(project, source, outs=[out.path for out in use.outs])
         notes += about_run(seen)
         use = use.joined(([], list(seen.writes)), "the observed run")
         use = use.joined((whole_folders(project, use, seen.reads), []), "the observed run")

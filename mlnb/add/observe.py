@@ -60,12 +60,15 @@ class Observation:
     seconds: float
 
 
-def observe(project: Project, source: Notebook, *, limit: float = 600) -> Observation:
+def observe(
+    project: Project, source: Notebook, *, outs: Sequence[str] = (), limit: float = 600
+) -> Observation:
     """Run ``source`` in a copy of the project and return what it touched.
 
     Args:
         project: the project.
         source: the notebook.
+        outs: files that it is known to write; their folders are made, as a run does.
         limit: seconds that the run may take.
 
     Raises:
@@ -82,14 +85,12 @@ def observe(project: Project, source: Notebook, *, limit: float = 600) -> Observ
     with tempfile.TemporaryDirectory(prefix="mlnb-observe-") as scratch:
         root, log = Path(scratch, "project"), Path(scratch, "opened")
         before = _copy(project.root, root, files)
+        for out in outs:
+            (root / out).parent.mkdir(parents=True, exist_ok=True)
         folders = [root / project.relative(folder) for folder in search(project, source.path)]
         outcome = _run(source, root, folders, log, limit)
         after = {name: _state(root / name) for name in _files(root)}
-        writes = {
-            n
-            for n, state in after.items()
-            if before.get(n, state[:2]) != state[:2] or n not in before
-        }
+        writes = {name for name, state in after.items() if before.get(name) != state[:2]}
         touched = {n for n in before if n in after and after[n][2] != 0}
         if log.is_file():
             opened = log.read_bytes().decode(errors="surrogateescape").splitlines()

@@ -62,7 +62,7 @@ def performed(data: Any, edit: Edit) -> Any:
     else:
         stage = data["stages"][edit.stage]
         flags: dict[str, Any] = {}
-        if edit.leaves:
+        if edit.leaves and edit.path in map(entry_path, stage.get(edit.leaves) or ()):
             place = _index(stage[edit.leaves], edit.path)
             flags = entry_flags(stage[edit.leaves].pop(place))
             if not stage[edit.leaves]:

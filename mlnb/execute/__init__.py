@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: cell ``position`` of ``total``, ``number`` in the notebook, after ``seconds``."""
+    """Where a run is: cell ``position`` of ``total``; ``number`` counts all cells of the file."""
 
     position: int
     total: int
@@ -156,7 +156,11 @@ class _Session:
     """One run while it happens, and what is known of it afterwards."""
 
     def __init__(
-        self, document: Any, numbers: list[int], limits: Limits, progress: Callable[[Progress], None]
+        self,
+        document: Any,
+        numbers: list[int],
+        limits: Limits,
+        progress: Callable[[Progress], None],
     ) -> None:
         self.document, self._numbers, self._limits = document, numbers, limits
         self._progress = progress
@@ -183,9 +187,7 @@ class _Session:
 
         logging.getLogger("papermill").setLevel(logging.ERROR)
         papermill_engines.register(_ENGINE, KernelEngine)
-        watch = Watch(
-            kernel, self._limits.run_deadline, self._limits.cell_deadline, self._report
-        )
+        watch = Watch(kernel, self._limits.run_deadline, self._limits.cell_deadline, self._report)
         self._watch = watch
         with watch:
             try:
@@ -197,7 +199,9 @@ class _Session:
             except DeadKernelError:
                 self._cause = f"{kernel.death()} in cell {self._number}"
             except KeyboardInterrupt:
-                self._cause = f"interrupted in cell {self._number}" if self._position else "interrupted"
+                self._cause = (
+                    f"interrupted in cell {self._number}" if self._position else "interrupted"
+                )
                 self._interrupted = True
             except RuntimeError as error:
                 if not watch.reason:
@@ -270,7 +274,9 @@ class _Session:
 
     def _judged(self, document: Any) -> str:
         """Return what is wrong with a run that reported no error; empty if nothing is."""
-        for position, (cell, number) in enumerate(zip(document.cells, self._numbers, strict=True), 1):
+        for position, (cell, number) in enumerate(
+            zip(document.cells, self._numbers, strict=True), 1
+        ):
             allowed = "raises-exception" in cell.metadata.get("tags", [])
             if cell.get("execution_count") != position:
                 self._position = position
@@ -297,7 +303,7 @@ def _client(document: Any, kernel: Kernel, limits: Limits) -> Any:
     class CappedClient(NotebookClient):  # type: ignore[misc]
         """Keeps each cell's output below the cap, and says where it cut."""
 
-        spent: dict[int, float] = {}
+        spent: dict[int, float]
 
         def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
             kind, content = msg["msg_type"], msg["content"]

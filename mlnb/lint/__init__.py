@@ -8,6 +8,7 @@ as texts: who calls it shows the difference and writes.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from mlnb.lint.findings import (
     render,
     render_json,
 )
-from mlnb.lint.graph import two_writers, unused_sections
+from mlnb.lint.graph import two_writers, unreadable_params, unused_sections
 from mlnb.pipeline import Pipeline, PipelineError, Stage
 from mlnb.project import Project
 
@@ -48,7 +49,8 @@ def lint(project: Project) -> list[Finding]:
     found: dict[tuple[Any, ...], Finding] = {}
     for finding in _findings(project):
         # The stages that matrix makes of one entry disagree in the same words.
-        key = (finding.path, finding.cell, finding.line, finding.rule, finding.message)
+        words = re.sub(r"(\w)@[^']*'", r"\1'", finding.message)
+        key = (finding.path, finding.cell, finding.line, finding.rule, words)
         found.setdefault(key, finding)
     return sorted(
         map(_checked, found.values()), key=lambda f: (f.path, f.cell, f.line, f.rule, f.message)
@@ -68,7 +70,7 @@ def _findings(project: Project) -> Iterator[Finding]:
     try:
         lines = pipeline.load(project)
     except PipelineError as error:
-        yield of_error(project, error, "pipeline")
+        yield from unreadable_params(project) or [of_error(project, error, "pipeline")]
     if lines is not None:
         yield from two_writers(lines)
         yield from unused_sections(project, lines)

@@ -11,6 +11,17 @@ from mlnb.pipeline import Pipeline, PipelineError
 from mlnb.project import Project
 
 
+def unreadable_params(project: Project) -> list[Finding]:
+    """Return that params.yaml cannot be read, which DVC would blame on dvc.yaml."""
+    file = project.root / pipeline.PARAMS
+    try:
+        if file.is_file():
+            pipeline.content(file)
+    except PipelineError as error:
+        return [of_error(project, error, "params")]
+    return []
+
+
 def two_writers(lines: Pipeline) -> Iterator[Finding]:
     """Yield each output that two stages write, or that lies in another's."""
     written = [(out.path, stage) for stage in lines.stages for out in stage.outs]
@@ -35,11 +46,7 @@ def two_writers(lines: Pipeline) -> Iterator[Finding]:
 def unused_sections(project: Project, lines: Pipeline) -> Iterator[Finding]:
     """Yield each section of params.yaml that has a stage's name and reaches no stage."""
     file = project.root / pipeline.PARAMS
-    try:
-        values = pipeline.content(file) if file.is_file() else {}
-    except PipelineError as error:
-        yield of_error(project, error, "params")
-        return
+    values = pipeline.content(file) if file.is_file() else {}
     known = {stage.key.partition("@")[0] for stage in lines.stages}
     known |= {stage.notebook.stem for stage in lines.stages if stage.notebook}
     used = {

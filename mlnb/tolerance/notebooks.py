@@ -74,7 +74,7 @@ def final(stream: str) -> str:
     r"""Return what a screen shows in the end: ``\r`` starts the line over, ``\b`` steps back."""
     stream = stream.replace("\r\n", "\n")
     while "\b" in stream:
-        stream = re.sub(r"[^\n\b]\b|(?:^|(?<=\n))\b+", "", stream)
+        stream = re.sub(r"[^\n\x08]\x08|(?:^|(?<=\n))\x08+", "", stream)
     return re.sub(r"^.*\r(?=[^\n])", "", stream, flags=re.MULTILINE)
 
 

@@ -94,8 +94,8 @@ def _alike(old: Column, new: Column, tolerance: Tolerance) -> Flags:
         left, right = (column.to_numpy(kind, na_value=np.nan) for column in (old, new))
         near: Flags = np.isclose(right, left, tolerance.rtol, tolerance.atol) | missing
         return near
-    pairs = zip(old.to_numpy(object), new.to_numpy(object), strict=True)
-    return np.array([_same(a, b, tolerance) for a, b in pairs], bool) | missing
+    rows = zip(missing, old.to_numpy(object), new.to_numpy(object), strict=True)
+    return np.array([both or _same(a, b, tolerance) for both, a, b in rows], bool)
 
 
 def _same(old: Any, new: Any, tolerance: Tolerance) -> bool:

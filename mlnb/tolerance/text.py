@@ -6,6 +6,7 @@ A number *written* as an integer is a count and must be equal: 1000000 rows are 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 
 from mlnb.tolerance.records import DEFAULT, Difference, Tolerance, became, short
@@ -83,9 +84,11 @@ class _Tokens:
 def _same(reference: str, result: str, tolerance: Tolerance) -> bool:
     if reference == result:
         return True
+    old, new = float(reference), float(result)
     if _INTEGER.fullmatch(reference) and _INTEGER.fullmatch(result):
-        return False
-    return tolerance.close(float(reference), float(result))
+        # "5." is a float to Python and the end of a sentence to a person; 0. is -0. to both.
+        return old == new and "." in reference + result
+    return math.isfinite(old) and math.isfinite(new) and tolerance.close(old, new)
 
 
 def _unaligned(gap: str) -> str:

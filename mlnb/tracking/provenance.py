@@ -17,32 +17,14 @@ _GIT_DEADLINE = 60
 _WRITTEN_BY_DVC = ("dvc.lock", ".gitignore")
 
 
-def commit(pipeline: Pipeline) -> dict[str, str]:
-    """Return tags of the git commit; none where git is absent, refuses, or has no commit yet.
-
-    A working tree is dirty when a tracked file differs from the commit and no stage writes it:
-    the outputs of a new candidate always differ, and say nothing about what made them.
-    """
-    root = pipeline.project.root
-    head = _git(root, "rev-parse", "--verify", "HEAD")
-    top = _git(root, "rev-parse", "--show-toplevel")
-    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD")
-    if not head or not top or changed is None:
-        return {}
-    tags = {
-        "mlflow.source.git.commit": head,
-        "mlnb.git.dirty": str(_is_dirty(pipeline, Path(top), changed.split("\0"))).lower(),
+def origin(pipeline: Pipeline) -> dict[str, str]:
+    """Return the tags that tell who logged a run, and of which commit."""
+    return {
+        "mlflow.user": _user(),
+        "mlflow.source.name": "mlnb track",
+        "mlflow.source.type": "LOCAL",
+        **_commit(pipeline),
     }
-    branch = _git(root, "symbolic-ref", "--short", "-q", "HEAD")
-    return tags | ({"mlflow.source.git.branch": branch} if branch else {})
-
-
-def user() -> str:
-    """Return the name of the account; a container may have none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return "unknown"
 
 
 def installed() -> dict[str, str]:
@@ -61,6 +43,34 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
     }
+
+
+def _user() -> str:
+    """Return the name of the account; a container may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
+
+def _commit(pipeline: Pipeline) -> dict[str, str]:
+    """Return tags of the git commit; none where git is absent, refuses, or has no commit yet.
+
+    A working tree is dirty when a tracked file differs from the commit and no stage writes it:
+    the outputs of a new candidate always differ, and say nothing about what made them.
+    """
+    root = pipeline.project.root
+    head = _git(root, "rev-parse", "--verify", "HEAD")
+    top = _git(root, "rev-parse", "--show-toplevel")
+    changed = _git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD")
+    if not head or not top or changed is None:
+        return {}
+    tags = {
+        "mlflow.source.git.commit": head,
+        "mlnb.git.dirty": str(_is_dirty(pipeline, Path(top), changed.split("\0"))).lower(),
+    }
+    branch = _git(root, "symbolic-ref", "--short", "-q", "HEAD")
+    return tags | ({"mlflow.source.git.branch": branch} if branch else {})
 
 
 def _is_dirty(pipeline: Pipeline, top: Path, changed: list[str]) -> bool:

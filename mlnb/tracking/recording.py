@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb import files
 from mlnb.project import Project
-from mlnb.tracking import provenance
 from mlnb.tracking.candidates import Candidate, candidate
 from mlnb.tracking.contents import Enclosure, Part, enclosures, part
 from mlnb.tracking.context import EXECUTION, STAGE
@@ -77,9 +76,11 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def _log(client: Any, home: str, project: Project, pipeline: Pipeline, found: Candidate) -> None:
+    from mlnb.tracking import provenance
+
     parts = [part(project, pipeline.stage(state.name), state) for state in found.stages]
     enclosed = enclosures(project, pipeline, parts)
-    tags = _origin(pipeline)
+    tags = provenance.origin(pipeline)
     packages = provenance.installed()
 
     _retire(client, home, found.digest)
@@ -141,15 +142,6 @@ def _retire(client: Any, home: str, digest: str) -> None:
         below = f"tags.`{_PARENT}` = '{run.info.run_id}' AND {running}"
         for left in [*search(client, home, below), run]:
             client.set_terminated(left.info.run_id, "KILLED")
-
-
-def _origin(pipeline: Pipeline) -> dict[str, str]:
-    return {
-        "mlflow.user": provenance.user(),
-        "mlflow.source.name": "mlnb track",
-        "mlflow.source.type": "LOCAL",
-        **provenance.commit(pipeline),
-    }
 
 
 def _enclose(client: Any, run_id: str, enclosure: Enclosure) -> None:

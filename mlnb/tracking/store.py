@@ -12,7 +12,6 @@ import contextlib
 import glob
 import os
 import sqlite3
-import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +167,7 @@ def _complete(path: Path, name: str) -> None:
 
 
 def _create(path: Path, name: str, artifacts: str) -> None:
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         _migrate(f"{_SQLITE}{new}", name, artifacts)
         new.rename(path)
@@ -244,8 +243,9 @@ def _quiet() -> None:
 
 
 def _hush() -> None:
-    """Leave only what is wrong of what MLflow and its migrations say."""
+    """Leave only what is wrong of what MLflow says; the traceback of an error becomes ours."""
     import logging
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
