@@ -155,8 +155,8 @@ def _module_imports(code: bytes, package: str) -> tuple[Import, ...]:
 
 
 def _files(found: Iterable[Import], folders: Sequence[Path]) -> list[Path]:
-    local = {path.name.partition(".")[0] for folder in folders for path in folder.glob("*")} - {TOOL}
-    names = {item.module for item in found if item.module.partition(".")[0] in local}
+    there = {path.name.partition(".")[0] for folder in folders for path in folder.glob("*")}
+    names = {item.module for item in found if item.module.partition(".")[0] in there - {TOOL}}
     return [file for name in sorted(names) for file in locate(name, folders)]
 
 

@@ -245,3 +245,14 @@ def test_nothing_is_written_by_proposing(here: Project) -> None:
     assert propose(here, path).changes
     assert {p: p.read_bytes() for p in here.root.rglob("*") if p.is_file()} == before
     assert json.loads(path.read_text())["cells"][1]["outputs"] == []
+
+
+def test_what_a_run_changes_is_no_input(here: Project) -> None:
+    """A file that was there before and is written again is an output, though it was read."""
+    path = write(
+        here.root / "notebooks/append.ipynb",
+        "text = open('data/raw.csv').read()\nopen('data/raw.csv', 'w').write(text + 'd')",
+    )
+    seen = observe(here, read(path))
+    assert (seen.reads, seen.writes) == ((), ("data/raw.csv",))
+    assert (here.root / "data/raw.csv").read_text() == "a\nb\nc\n"

@@ -73,13 +73,9 @@ def test_names_that_a_run_would_not_find(
         ("match [1, 2]:\n    case [a, *rest]:\n        print(a, rest)",),
         ("match {'a': 1}:\n    case {'a': b, **more} as whole:\n        print(b, more, whole)",),
         ("for i in range(3):\n    if i:\n        print(last)\n    last = i",),
-        (
-            "class A:\n  b = 1\n  c = [b for _ in range(2)]\n  def f(self):\n    return __class__",
-        ),
+        ("class A:\n  b = 1\n  c = [b for _ in range(2)]\n  def f(self):\n    return __class__",),
         ("def f():\n    global x\n    x = 1", "f()\nprint(x)"),
-        (
-            "def f():\n  x = 1\n  def g():\n    nonlocal x\n    x += 1\n    return x\n  return g",
-        ),
+        ("def f():\n  x = 1\n  def g():\n    nonlocal x\n    x += 1\n    return x\n  return g",),
         ("def f(n):\n    return f(n - 1)",),
         ("def f(*a, k=1, **b):\n    return a, k, b",),
         ("try:\n    1\nexcept ValueError as error:\n    print(error)",),

@@ -296,7 +296,8 @@ def candidates(checkout: Checkout) -> list[str]:
     store = sqlite3.connect(checkout.root / ".mlnb/mlflow.db")
     rows = store.execute(
         "select tags.value from tags join runs using (run_uuid) "
-        "where tags.key = 'mlnb.candidate' and runs.status = 'FINISHED' and runs.lifecycle_stage = 'active' and run_uuid not in "
+        "where tags.key = 'mlnb.candidate' and runs.status = 'FINISHED' "
+        "and runs.lifecycle_stage = 'active' and run_uuid not in "
         "(select run_uuid from tags where key = 'mlflow.parentRunId') order by 1"
     )
     return [digest for (digest,) in rows]

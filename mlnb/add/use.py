@@ -113,4 +113,5 @@ def about_use(declared: Contract, use: Use) -> Iterator[str]:
     for path, source, writes in use.source:
         marker = "Out" if writes else "In"
         stem = re.sub(r"\W", "_", Path(path).name.partition(".")[0]) or "path"
-        yield f'{path} is known from {source} only; declare it: `{stem}: {marker} = "{path}"`'
+        declaration = f'{stem}: {marker} = "{path}"'
+        yield f"{path} is known from {source} only; `mlnb run` wants it declared: `{declaration}`"

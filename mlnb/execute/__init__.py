@@ -19,6 +19,7 @@ from typing import Any
 from mlnb.execute import outputs
 from mlnb.execute.kernel import PREPARE, Kernel, KernelError, Watch
 from mlnb.execute.parameters import inject
+from mlnb.imports import quick_imports
 from mlnb.notebook import INJECTED, PARAMETERS, Notebook
 
 __all__ = ["KernelError", "Limits", "Outcome", "Progress", "execute"]
@@ -106,6 +107,9 @@ def execute(
     Raises:
         KernelError: the kernel is not installed or does not start.
     """
+    with quick_imports():
+        import papermill  # noqa: F401 - here once, so that the imports below find it
+
     name = source.kernel if kernel_name is None else kernel_name
     language = source.language
     document, numbers = _document(source, values, name, language)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mlnb.reports.jupyter import quick_imports
+from mlnb.imports import quick_imports
 from mlnb.reports.maths import mathml
 
 with quick_imports():

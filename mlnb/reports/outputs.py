@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
+from mlnb.imports import quick_imports
 from mlnb.reports import maths, safety
-from mlnb.reports.jupyter import quick_imports
 from mlnb.reports.prose import Prose, data_url
 
 Kind = Literal["text", "error", "html", "figure", "note", "folded"]

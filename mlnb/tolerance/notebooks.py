@@ -23,7 +23,7 @@ class Outputs:
     """What a cell gave, in an order that does not depend on timing.
 
     Attributes:
-        streams: name and whole text of each stream that said something, stdout first.
+        streams: name and whole text of each stream, stdout first.
         shown: the other outputs.
     """
 
@@ -66,8 +66,7 @@ def outputs(found: Sequence[Fields]) -> Outputs:
         else:
             shown.append(output)
     ordered = sorted(streams, key=lambda name: (name != "stdout", name))
-    seen = {name: final(streams[name]) for name in ordered}
-    return Outputs({name: text for name, text in seen.items() if text}, tuple(shown))
+    return Outputs({name: final(streams[name]) for name in ordered}, tuple(shown))
 
 
 def final(stream: str) -> str:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import nbformat and nbconvert inside of this.
+    """Import nbformat, papermill and nbconvert inside of this.
 
-    Both import jsonschema, which compiles a grammar of internationalised addresses (1.2 s of
+    They import jsonschema, which compiles a grammar of internationalised addresses (1.2 s of
     processor time) for a format check that notebooks never ask for. jsonschema carries on without
     the grammar's module, so that module is hidden while the import lasts.
     """
