@@ -145,7 +145,7 @@ def bound(lines: Pipeline, stage: Stage) -> tuple[Contract, dict[str, Any]]:
             f"stage {stage.name!r} runs no notebook", where=str(stage.file)
         )
     declared = contract.read(notebook.read(stage.notebook))
-    given = lines.given(stage)
+    given = lines.given(stage, declared.names)
     source = ", ".join(dict.fromkeys(g.origin for g in given.values())) or "params.yaml"
     return declared, declared.bind({name: g.value for name, g in given.items()}, source=source)
 

@@ -12,7 +12,7 @@ import functools
 import itertools
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -174,11 +174,12 @@ class Pipeline:
             left = [s for s in left if s not in ready]
         return done
 
-    def given(self, stage: Stage) -> dict[str, Given]:
+    def given(self, stage: Stage, names: Container[str] | None = None) -> dict[str, Given]:
         """Return the values that params files and matrix give to the stage's parameters, by name.
 
         ``params: [train]`` gives every key of the section ``train``; ``params: [train.rate]``
-        gives ``rate``; a matrix or foreach item gives its own keys, and wins.
+        gives ``rate``. A matrix or foreach item offers its own keys, and wins: a stage may need
+        them for its paths only, so those that are not among the declared ``names`` are left out.
 
         Raises:
             PipelineError: a params file or key is missing.
@@ -192,8 +193,8 @@ class Pipeline:
                 found |= {str(name): Given(item, origin) for name, item in value.items()}
             else:
                 found[key.rpartition(".")[2]] = Given(value, file)
-        found |= {name: Given(value, "matrix") for name, value in stage.item.items()}
-        return found
+        offered = {name: Given(value, "matrix") for name, value in stage.item.items()}
+        return found | {n: g for n, g in offered.items() if names is None or n in names}
 
     def locked(self, stage: Stage) -> dict[str, Any] | None:
         """Return what dvc.lock records of the stage, or None if it never ran.

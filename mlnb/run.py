@@ -175,7 +175,7 @@ def prepare(project: Project, request: Request) -> Plan:
             raise MlnbError.join(
                 [pipeline.PipelineError(d.what, where=d.where, remedy=d.remedy) for d in found]
             )
-    given = lines.given(stage) if stage else {}
+    given = lines.given(stage, declared.names) if stage else {}
     given |= _overrides(declared, request.overrides)
     if not address:
         # By hand a value for another notebook of the stage's section is no reason to stop.

@@ -34,7 +34,8 @@ def given_by(case: Case) -> tuple[dict[str, Given], list[Disagreement]]:
             if keys.setdefault(name, full) != full:
                 found.append(_ambiguous(case, name, keys[name], full))
             given[name] = value
-    given |= case.pipeline.given(dataclasses.replace(case.stage, params=()))
+    names = case.contract.names
+    given |= case.pipeline.given(dataclasses.replace(case.stage, params=()), names)
     return given, found
 
 

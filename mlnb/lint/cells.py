@@ -197,7 +197,7 @@ def _known_paths(case: Case, declared: Contract) -> tuple[list[str], list[str]]:
         given: dict[str, Given] = {}
         if stage is not None and case.lines is not None:
             with contextlib.suppress(PipelineError):  # agreement tells it
-                given = case.lines.given(stage)
+                given = case.lines.given(stage, declared.names)
         for name, paths in agreement.bound_paths(case.project, declared, given).items():
             reads += paths
             writes += paths if declared[name].writes else []

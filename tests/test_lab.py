@@ -1,0 +1,129 @@
+"""`%load_ext mlnb` where notebooks are opened by hand: a real kernel in the notebook's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+from notebooks import parameters, project, write
+
+DVC = """
+stages:
+  train:
+    cmd: mlnb run notebooks/train.ipynb
+    params: [train]
+    outs: [reports/executed/train.ipynb]
+"""
+PARAMS = 'train: {rate: 0.25, name: "it\'s"}\n'
+CONTRACT = "rate: float = 0.5   # Step of each round\nname: str = 'x'"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with one stage and its notebook."""
+    project(tmp_path, dvc=DVC, params=PARAMS)
+    (tmp_path / "beside_root.py").write_text("value = 1")
+    write(
+        tmp_path / "notebooks/train.ipynb",
+        "%load_ext mlnb",
+        parameters(CONTRACT),
+        "import os, beside_root\nprint(os.getcwd(), rate, name)",
+        "%stage",
+    )
+    return tmp_path
+
+
+def outputs(path: Path, environment: Mapping[str, str] | None = None) -> list[Any]:
+    """Run a notebook as an editor does, in its own folder, and return the outputs by cell."""
+    document = nbformat.read(path, as_version=4)
+    before = path.read_bytes()
+    client = nbclient.NotebookClient(document, resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env={**os.environ, **(environment or {})})
+    assert path.read_bytes() == before
+    return [cell.get("outputs", []) for cell in document.cells if cell.cell_type == "code"]
+
+
+def test_the_stage_s_values_and_root_are_bound(root: Path) -> None:
+    """After the parameters cell its names have the stage's values, and paths start at the root."""
+    found = outputs(root / "notebooks/train.ipynb")
+    assert found[2][0]["text"] == f"{root} 0.25 it's\n"
+    assert found[0] == found[1] == []
+
+
+def test_an_interactive_session_is_told(root: Path) -> None:
+    """In JupyterLab one line says which stage's values were bound."""
+    found = outputs(root / "notebooks/train.ipynb", {"JPY_SESSION_NAME": "notebooks/train.ipynb"})
+    assert "Stage train" in found[1][0]["text"]
+    assert "rate=0.25" in found[1][0]["text"]
+
+
+def test_stage_shows_the_contract(root: Path) -> None:
+    """%stage shows names, types, values, where they come from and what they mean."""
+    shown = outputs(root / "notebooks/train.ipynb")[3][0]["data"]
+    for part in ("rate", "float", "0.25", "params.yaml: train", "Step of each round"):
+        assert part in shown["text/plain"]
+        assert part in shown["text/html"]
+    assert "dvc repro" in shown["text/plain"]
+
+
+def test_ill_typed_values_fail_the_cell(root: Path) -> None:
+    """A value that the contract refuses is an error in the parameters cell, not a silent default."""
+    (root / "params.yaml").write_text("train: {rate: fast, name: x}\n")
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="cannot be 'fast'"):
+        outputs(root / "notebooks/train.ipynb")
+
+
+def test_plain_papermill_overrides_what_the_extension_binds(root: Path) -> None:
+    """papermill without mlnb sees the stage's values, and its own parameters win."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            "notebooks/train.ipynb",
+            "out.ipynb",
+            "-p",
+            "rate",
+            "0.75",
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads((root / "out.ipynb").read_bytes())
+    printed = next(c["outputs"] for c in document["cells"] if "getcwd" in "".join(c["source"]))
+    assert "".join(printed[0]["text"]) == f"{root} 0.75 it's\n"
+
+
+def test_a_notebook_without_a_stage_keeps_its_defaults(root: Path) -> None:
+    """Names of a notebook that no stage runs stay as its own cell says."""
+    path = write(
+        root / "notebooks/free.ipynb", "%load_ext mlnb", parameters("k: int = 3"), "print(k)"
+    )
+    assert outputs(path)[2][0]["text"] == "3\n"
+
+
+def test_outside_a_project_the_extension_says_so(tmp_path: Path) -> None:
+    """Without a project the first cell fails with what to do, and no long traceback."""
+    path = write(tmp_path / "nb.ipynb", "%load_ext mlnb")
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="dvc init") as caught:
+        outputs(path)
+    assert "project.py" not in str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def no_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of a surrounding run or editor reaches the kernels."""
+    for name in ("MLNB_EXECUTION", "MLNB_STAGE", "JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"):
+        monkeypatch.delenv(name, raising=False)
+    yield
