@@ -301,34 +301,37 @@ def test_time_limit(tmp_path: Path) -> None:
 
 
 def kernels_of(process: int) -> list[psutil.Process]:
-    children = psutil.Process(process).children(recursive=True)
-    return [child for child in children if "ipykernel_launcher" in " ".join(child.cmdline())]
+    """Return the kernels that pytest has started, once there is one."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        children = psutil.Process(process).children(recursive=True)
+        found = [child for child in children if "ipykernel_launcher" in " ".join(child.cmdline())]
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("no kernel was started")
 
 
-def gone(processes: Sequence[psutil.Process], seconds: float) -> bool:
-    return not psutil.wait_procs(processes, timeout=seconds)[1]
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_kernel_is_left_behind(tmp_path: Path, how: signal.Signals) -> None:
+def test_no_kernel_is_left_behind(tmp_path: Path) -> None:
     """The kernel ends with pytest, however pytest ends."""
-    write(tmp_path / "long.ipynb", code("print('up'); import time; time.sleep(600)"))
-    with subprocess.Popen(
-        command("--nbval", "."),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 40
-        while not (kernels := kernels_of(process.pid)):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(1.5)
+    write(tmp_path / "long.ipynb", code("import time; time.sleep(600)"))
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    running = [
+        subprocess.Popen(
+            command("--nbval", "."),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in signals
+    ]
+    kernels = [kernel for process in running for kernel in kernels_of(process.pid)]
+    time.sleep(2)  # until the cells run
+    for process, how in zip(running, signals, strict=True):
         process.send_signal(how)
         process.wait(20)
-        assert gone(kernels, 15)
+    assert psutil.wait_procs(kernels, timeout=15)[1] == []
 
 
 def test_nothing_is_imported_without_nbval(tmp_path: Path) -> None:

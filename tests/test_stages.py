@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
 from notebooks import parameters, project, write
 
 DVC = """
@@ -67,7 +69,7 @@ def run(root: Path, *command: str, code: int = 0) -> str:
         | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(root / ".dvc/tmp/site"),
+            "DVC_SITE_CACHE_DIR": tempfile.gettempdir() + "/mlnb-test-site",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -99,6 +101,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parameters("item: str = 'x'\nweight: int = 0\nout: 'Out' = f'sites/{item}.txt'"),
         "import os\nopen(out, 'w').write(f'{item} {weight}') and None\nos.getcwd()",
     )
+    run(root, "mlnb", "code")
     run(root, "mlnb", "lint")
     run(root, "dvc", "repro", "--all-pipelines")
     return root
@@ -106,7 +109,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lint_and_repro_agree_on_templates(built: Path) -> None:
     """Templated stages pass lint, run, and are up to date afterwards."""
-    assert "no findings" in run(built, "mlnb", "lint") or run(built, "mlnb", "lint").strip()
+    run(built, "mlnb", "lint")
     assert "up to date" in run(built, "dvc", "status")
 
 
@@ -160,7 +163,7 @@ def test_by_hand_a_stage_must_be_chosen(built: Path) -> None:
 def test_values_that_do_not_fit_stop_the_stage(
     built: Path, old: str, new: str, message: str
 ) -> None:
-    """A value that the contract does not declare, or declares otherwise, stops before the kernel."""
+    """A value that the contract does not declare, or declares otherwise, stops the stage."""
     try:
         (built / "params.yaml").write_text(PARAMS.replace(old, new))
         said = run(built, "dvc", "repro", "grid@dart-1", code=255)

@@ -92,7 +92,10 @@ def reaching(uri: str) -> Iterator[Any]:
     _quiet()
     # What MLflow's parts say of each other while they load is nothing that a person could mend.
     with warnings.catch_warnings(action="ignore"):
-        import mlflow.store.tracking.sqlalchemy_store
+        import mlflow
+
+        if uri.startswith("sqlite:"):
+            import mlflow.store.tracking.sqlalchemy_store
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
