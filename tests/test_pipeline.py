@@ -423,7 +423,7 @@ def test_dvc_says_which_stage_runs(tmp_path: Path) -> None:
         f"    cmd: {tool} run nb.ipynb m.txt\n    outs: [m.txt]\n",
         sub__dvc_yaml=f"stages:\n  s: {{{stage.format(tool=tool, out='s.txt')}}}\n",
     )
-    source = str(Path(pipeline.__file__).parents[1])
+    source = str(Path(project.__file__).parents[1])
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DVC_")}
     for folder, more in ((tmp_path, ["--all-pipelines"]), (tmp_path / "sub", ["--force"])):
         subprocess.run(

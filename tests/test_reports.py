@@ -191,7 +191,14 @@ def test_nested_metrics_are_flattened_and_many_are_folded(tmp_path: Path) -> Non
     """Keys of nested objects join with dots; beyond a page's worth they are folded."""
     slices = {f"s{i}": {"auc": 0.5, "auc_low": 0.4, "auc_high": 0.6} for i in range(20)}
     page = render(project(tmp_path, STORY, figures={"auc": 1.0, "slices": slices}), root=tmp_path)
-    assert "slices.s7" in page and "Show 20 more groups" in page
+    assert "slices.s7" in page and "Show 20 more" in page
+
+
+def test_many_metrics_of_one_level_are_folded(tmp_path: Path) -> None:
+    """A long flat file shows its first figures and folds the rest; none is lost."""
+    figures = {f"figure_{i}": i / 10 for i in range(30)}
+    page = render(project(tmp_path, STORY, figures=figures), root=tmp_path)
+    assert "Show 18 more" in page and all(page.count(f">{name}<") == 1 for name in figures)
 
 
 def test_slices_share_one_scale() -> None:

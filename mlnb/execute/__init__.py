@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.execute import outputs
-from mlnb.execute.kernel import PREPARE, Kernel, KernelError, Watch
 from mlnb.execute.parameters import inject
+from mlnb.execute.watch import Watch
 from mlnb.imports import quick_imports
+from mlnb.kernel import Kernel, KernelError, preparation
 from mlnb.notebook import INJECTED, PARAMETERS, Notebook
 
 __all__ = ["KernelError", "Limits", "Outcome", "Progress", "execute"]
@@ -109,14 +110,15 @@ def execute(
     """
     with quick_imports():
         import papermill  # noqa: F401 - here once, so that the imports below find it
+        from jupyter_client.manager import AsyncKernelManager
 
     name = source.kernel if kernel_name is None else kernel_name
     language = source.language
     document, numbers = _document(source, values, name, language)
     session = _Session(document, numbers, limits or Limits(), progress)
-    kernel = Kernel(name, str(source.path))
+    kernel = Kernel(name, str(source.path), AsyncKernelManager)
     try:
-        session.run(kernel, root, folders if language == "python" else (), environment or {})
+        session.run(kernel, root, folders, environment or {})
     finally:
         kernel.kill()
         kernel.close()
@@ -226,9 +228,11 @@ class _Session:
         client = _client(nb_man.nb, kernel, self._limits)
         self.document = nb_man.nb
         with client.setup_kernel(cleanup_kc=True, **kernel.start_arguments(root, environment)):
-            if folders:
-                code = PREPARE.format(folders=[str(folder) for folder in folders])
-                client.wait_for_reply(client.kc.execute(code, silent=True))
+            if kernel.is_python:
+                message = client.kc.execute(preparation(folders), silent=True)
+                reply = client.wait_for_reply(message)["content"]
+                if reply["status"] != "ok":
+                    raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
             for index, cell in enumerate(nb_man.nb.cells):
                 self._begin(index)
                 nb_man.cell_start(cell, index)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _TITLED = re.compile(r"""\b(?:suptitle|set_title|title)\s*[(=]\s*[rf]?["']([^"'{}\n]+)["']""")
 _SHOWN = 16
-"""Metrics beyond which those of slices and models are folded."""
+"""Metrics that a page shows without folding any."""
+
+_HEADLINES = 12
+"""Metrics that it shows above the fold if there are more."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,21 @@ class Page:
         return [(what, path, digest, named.get(path)) for what, path, digest in rows]
 
     @property
-    def many(self) -> bool:
-        """Whether the metrics below the top level are folded."""
-        return sum(len(group.rows) for group in self.groups) > _SHOWN
+    def shown(self) -> tuple[metrics.Group, ...]:
+        """The metrics that are seen at once: all of a few, the first of many."""
+        if sum(len(group.rows) for group in self.groups) <= _SHOWN:
+            return self.groups
+        first = self.groups[0]
+        return (metrics.Group(first.name, first.rows[:_HEADLINES]),)
+
+    @property
+    def folded(self) -> tuple[metrics.Group, ...]:
+        """The metrics that are not shown at once."""
+        if self.shown == self.groups:
+            return ()
+        first = self.groups[0]
+        rest = first.rows[_HEADLINES:]
+        return (*((metrics.Group(first.name, rest),) if rest else ()), *self.groups[1:])
 
     def render(self) -> str:
         """Return the page as HTML."""

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
 from collections import deque
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager, RunningKernel
+from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 
-from mlnb.errors import MlnbError, did_you_mean
+from mlnb.kernel import Kernel, KernelError, preparation
 
 TICK = 0.25
 """Seconds between two looks at the kernel's process."""
 
 GRACE = 5.0
 """Seconds that an interrupted cell has to end."""
-
-_OWN = ("python", "python3", CURRENT_ENV_KERNEL_NAME)
-"""Names for this interpreter, as in a run; a ``python3`` registered by somebody else is not it."""
-
-_EDITORS = ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD")
-_INSIDE = """
-exec(compile({text!r}, "mlnb", "exec"), {{"__name__": "mlnb-inside", "get_ipython": get_ipython}})
-"""
-
-
-class KernelError(MlnbError):
-    """A kernel that is not there, does not start, or has died."""
 
 
 class WatchedKernel(RunningKernel):  # type: ignore[misc] # nbval has no types
@@ -53,11 +35,13 @@ class WatchedKernel(RunningKernel):  # type: ignore[misc] # nbval has no types
     """
 
     def __init__(self, name: str, cwd: str, startup_timeout: float) -> None:
+        from jupyter_client.manager import KernelManager
+
         self._queues: dict[str, deque[Any]] = {"shell": deque(), "iopub": deque()}
         self._deadline = float("inf")
-        self._folder = Path(tempfile.mkdtemp(prefix="mlnb-"))
-        self._process: subprocess.Popen[bytes] | None = None
         self.kc: Any = None
+        self._kernel = Kernel("" if name == CURRENT_ENV_KERNEL_NAME else name, "", KernelManager)
+        self.km = self._kernel.manager
         try:
             self._start(name, cwd, startup_timeout)
         except BaseException:  # also Ctrl-C, so that no kernel is left behind
@@ -65,48 +49,18 @@ class WatchedKernel(RunningKernel):  # type: ignore[misc] # nbval has no types
             raise
 
     def _start(self, name: str, cwd: str, startup_timeout: float) -> None:
-        self.km = self._manager(name)
-        with (self._folder / "log").open("wb") as log:
-            self.km.start_kernel(cwd=cwd, env=_environment(), stdout=log, stderr=log)
-        self._process = self.km.provisioner.process
+        self.km.start_kernel(**self._kernel.start_arguments(Path(cwd)))
         self.kc = self.km.client()
         self.kc.start_channels(hb=False)  # the process itself is watched
         try:
             self.kc.wait_for_ready(timeout=startup_timeout)
             self._ensure_iopub_up()
-            if (self.language or "").startswith("python"):
-                self._prepare(startup_timeout)
+            if self._kernel.is_python:
+                message = self.kc.execute(preparation(), silent=True)
+                self.await_reply(message, startup_timeout)
+                self.await_idle(message, startup_timeout)
         except RuntimeError as error:
-            raise KernelError(f"kernel {name!r} does not start: {error}{self.log_tail()}") from None
-
-    def _prepare(self, timeout: float) -> None:
-        inside = Path(__file__).with_name("inside.py").read_text("utf-8")
-        message = self.kc.execute(_INSIDE.format(text=inside), silent=True)
-        self.await_reply(message, timeout)
-        self.await_idle(message, timeout)
-
-    def _manager(self, name: str) -> Any:
-        from jupyter_client.kernelspec import NoSuchKernel
-        from jupyter_client.manager import KernelManager
-
-        specs = NbvalKernelspecManager()
-        manager = KernelManager(
-            kernel_name=CURRENT_ENV_KERNEL_NAME if name in _OWN else name,
-            kernel_spec_manager=specs,
-            connection_file=str(self._folder / "k.json"),
-        )
-        if os.name == "posix":
-            manager.transport = "ipc"  # no port to race for, and nobody else can connect
-        try:
-            manager.kernel_spec  # noqa: B018 - looked up on first use
-        except NoSuchKernel:
-            known = sorted({"python3", *specs.find_kernel_specs()})
-            raise KernelError(
-                f"kernel {name!r} is not installed here.{did_you_mean(name, known)}",
-                remedy=f"Installed: {', '.join(known)}. Choose one in the editor and save, or "
-                "give pytest --nbval-current-env.",
-            ) from None
-        return manager
+            raise KernelError(f"kernel {name!r} does not start: {error}{self._told()}") from None
 
     def get_message(self, stream: str, timeout: float | None = None) -> Any:
         """Return the next message of a channel.
@@ -153,35 +107,15 @@ class WatchedKernel(RunningKernel):  # type: ignore[misc] # nbval has no types
         if self.kc is not None:
             self.kc.stop_channels()
         if hasattr(self, "km"):
-            with contextlib.suppress(RuntimeError):
-                self.km.shutdown_kernel(now=True)
+            self._kernel.kill()
+            self.km.shutdown_kernel(now=True)
             del self.km
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._kernel.close()
 
     def death(self) -> str:
         """Return in words how the process ended."""
-        code = self._process.poll() if self._process else None
-        if code is None:
-            return f"the kernel stopped answering{self.log_tail()}"
-        if code >= 0:
-            return f"the kernel ended with exit code {code}{self.log_tail()}"
-        name = signal.Signals(-code).name
-        hint = " (often because memory ran out)" if name == "SIGKILL" else ""
-        return f"the kernel was killed by {name}{hint}{self.log_tail()}"
+        return self._kernel.death() + self._told()
 
-    def log_tail(self, lines: int = 5) -> str:
+    def _told(self) -> str:
         """Return the last lines that the process wrote by itself, as an addition to a message."""
-        try:
-            log = (self._folder / "log").read_text("utf-8", errors="replace").replace("\0", "")
-        except FileNotFoundError:
-            return ""
-        last = [line for line in log.splitlines() if line.strip()][-lines:]
-        return "".join(f"\n  | {line}" for line in last)
-
-
-def _environment() -> dict[str, str]:
-    """Return what a kernel finds in its environment: what a run gives, and no editor's names."""
-    # With pytest's name in it, ipykernel would not pass on what child processes print.
-    left_out = ("PYTEST_CURRENT_TEST", *_EDITORS)
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return {**kept, "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0"}
+        return "".join(f"\n  | {line}" for line in self._kernel.log_tail(5).splitlines())

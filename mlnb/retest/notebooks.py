@@ -13,8 +13,9 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError, setup_coverage, teardown_coverage
 
 from mlnb.errors import MlnbError
+from mlnb.kernel import KernelError
 from mlnb.notebook import DEV
-from mlnb.retest.kernel import GRACE, KernelError, WatchedKernel
+from mlnb.retest.kernel import GRACE, WatchedKernel
 from mlnb.tolerance import ATOL, RTOL, Tolerance, snap_text, snap_value
 from mlnb.tolerance.notebooks import final, is_picture
 
