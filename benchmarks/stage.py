@@ -57,7 +57,7 @@ def _cpu() -> float:
 
 def notebook(cells: list[str]) -> str:
     """Return a notebook of code cells."""
-    made = [
+    made: list[dict[str, object]] = [
         {
             "cell_type": "code",
             "id": f"c{i}",

@@ -330,7 +330,7 @@ def probability(model: Any, features: pd.DataFrame) -> Floats:
 
 def one_thread() -> AbstractContextManager[Any]:
     """Return a context in which BLAS and OpenMP compute on one thread."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[Any] = threadpool_limits(1)
     return limits

@@ -440,6 +440,14 @@ def test_a_success_removes_the_report_of_the_failure(run: Runner, root: Path) ->
     assert not (root / "reports/failed/nb.html").exists()
 
 
+def test_a_failed_run_leaves_no_executed_copy_of_an_earlier_one(run: Runner, root: Path) -> None:
+    """After a failure nothing lies where a passed run's copy would."""
+    assert run("1")[0] == 0
+    assert (root / "reports/executed/nb.ipynb").exists()
+    assert run("1 / 0")[0] == 1
+    failed(root)
+
+
 def test_the_record_tells_how_a_run_went(run: Runner, root: Path) -> None:
     """Our own record has the status, the cause and the seconds of each cell."""
     run("1", "1 / 0")

@@ -78,8 +78,7 @@ class Stage:
     @property
     def tool(self) -> str:
         """The mlnb command it runs (``code``, ``run``, ``track``), or an empty string."""
-        words = _words(self.cmd)
-        return words[1] if len(words) > 1 and Path(words[0]).name == "mlnb" else ""
+        return next(iter(_mlnb_words(self.cmd)), "")
 
     def reads(self, path: str) -> bool:
         """Whether ``path`` is, or lies in, a declared dependency."""
@@ -92,10 +91,10 @@ class Stage:
 
 def notebook_of(cmd: str, wdir: Path) -> Path | None:
     """Return the notebook of an ``mlnb run NOTEBOOK`` command."""
-    words = _words(cmd)
-    if len(words) < 3 or Path(words[0]).name != "mlnb" or words[1] != "run":
+    words = _mlnb_words(cmd)
+    if words[:1] != ["run"]:
         return None
-    for before, word in itertools.pairwise(words[1:]):
+    for before, word in itertools.pairwise(words):
         if (
             word.endswith(".ipynb")
             and not word.startswith("-")
@@ -110,8 +109,10 @@ def covers(outer: str, inner: str) -> bool:
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
-def _words(cmd: str) -> list[str]:
+def _mlnb_words(cmd: str) -> list[str]:
+    """Return what follows ``mlnb`` on a command line; nothing of any other command."""
     try:
-        return shlex.split(cmd)
-    except ValueError:
+        tool, *words = shlex.split(cmd)
+    except ValueError:  # unclosed quotes, or no command at all
         return []
+    return words if Path(tool).name == "mlnb" else []

@@ -1,0 +1,112 @@
+"""What a run leaves to be read later: the notebook's metadata for reports, and the run record."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mlnb import files, modules
+from mlnb.contract import Parameter
+from mlnb.execute import Outcome
+from mlnb.notebook import Notebook
+from mlnb.run.plan import Plan
+
+FORMAT = 1
+
+
+def described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
+    """Return the executed notebook with what a report needs to know of the run.
+
+    Nothing in it depends on when or where the run was, so that DVC sees the same bytes again.
+    """
+    document: dict[str, Any] = outcome.document
+    root = plan.project.root
+    document["metadata"]["mlnb"] = {
+        "format": FORMAT,
+        "stage": plan.name,
+        "notebook": plan.project.relative(plan.source.path),
+        "status": "failed" if cause else "passed",
+        "cause": cause,
+        "failed_cell": None if outcome.failed_cell is None else outcome.failed_cell - 1,
+        "parameters": [_parameter(plan, p) for p in plan.contract.parameters],
+        "code": plan.mirror.digest,
+        "inputs": {path: files.digest_tree(root / path) for path in plan.inputs()},
+        "outputs": {
+            path: files.digest_tree(root / path)
+            for path in plan.written()
+            if (root / path).exists()
+        },
+        "environment": {"python": platform.python_version(), "packages": _packages(plan.source)},
+    }
+    return document
+
+
+def keep(
+    plan: Plan,
+    outcome: Outcome,
+    cause: str,
+    copy: str,
+    started: datetime.datetime,
+    environment: Mapping[str, str],
+) -> None:
+    """Keep when, how long and how the run went: what differs each time, and DVC never sees.
+
+    The digest of the executed ``copy`` tells whether what lies there later is from this run.
+    """
+    files.write_json(
+        plan.project.root / ".mlnb" / "runs" / f"{plan.name}.json",
+        {
+            "format": FORMAT,
+            "stage": plan.name,
+            "notebook": plan.project.relative(plan.source.path),
+            "execution": environment["MLNB_EXECUTION"],
+            "status": "failed" if cause else "passed",
+            "cause": cause,
+            "copy": files.digest_bytes(copy.encode()),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(outcome.seconds, 3),
+            "cells": {str(k): round(v, 3) for k, v in outcome.cell_seconds.items()},
+        },
+    )
+
+
+def serialise(document: Mapping[str, Any]) -> str:
+    """Return a notebook as text: sorted keys and fixed spacing, the same bytes each time."""
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _parameter(plan: Plan, p: Parameter) -> dict[str, Any]:
+    given = plan.given.get(p.name)
+    return {
+        "name": p.name,
+        "kind": p.kind,
+        "type": p.annotation or type(p.default).__name__,
+        "value": _plain(plan.values[p.name]),
+        "default": None if p.required or p.template else _plain(p.default),
+        "help": p.help,
+        "origin": given.origin if given else "notebook",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _packages(source: Notebook) -> dict[str, str]:
+    """Return the versions of the installed packages that the notebook imports itself."""
+    from importlib import metadata
+
+    names = {
+        item.module.split(".")[0]
+        for cell in source.code
+        if (tree := modules.parse(cell)) is not None
+        for item in modules.imports(tree)
+    }
+    owners = metadata.packages_distributions()
+    found = {owner for name in names - sys.stdlib_module_names for owner in owners.get(name, ())}
+    return {name: metadata.version(name) for name in sorted(found)}
