@@ -1,6 +1,6 @@
 # Code of notebooks/evaluate.ipynb, written by `mlnb code`: edit the notebook instead.
 # mlnb-mirror: 1, language: python
-# imports notebooks/randhie.py sha256:d779cb6ebfa5678c582930d15718a7335bad0f309e72b1c2e72d18e256caa78e
+# imports notebooks/randhie.py sha256:d48eacdfc61aa9aead0d7b0bd8c9e9b243380c240d94340be3a9d1bddf74f94e
 
 # %%
 %load_ext mlnb
@@ -51,6 +51,7 @@ from randhie import (
     calibration_gap,
     flat,
     interval,
+    one_thread,
     plot_style,
     precision_recall_curve,
     probability,
@@ -340,15 +341,16 @@ pd.DataFrame(
 ).set_index(["groups", "metric"]).round(4)
 
 # %%
-shuffled = permutation_importance(
-    models["model"],
-    test[FEATURES],
-    target,
-    scoring="roc_auc",
-    n_repeats=shuffles,
-    random_state=seed,
-    n_jobs=1,
-)
+with one_thread():
+    shuffled = permutation_importance(
+        models["model"],
+        test[FEATURES],
+        target,
+        scoring="roc_auc",
+        n_repeats=shuffles,
+        random_state=seed,
+        n_jobs=1,
+    )
 attribution = pd.DataFrame(
     {"feature": FEATURES, "auc_lost": shuffled.importances_mean, "spread": shuffled.importances_std}
 ).sort_values("auc_lost", ascending=False, ignore_index=True, kind="stable")

@@ -1,6 +1,6 @@
 # Code of notebooks/validate.ipynb, written by `mlnb code`: edit the notebook instead.
 # mlnb-mirror: 1, language: python
-# imports notebooks/randhie.py sha256:d779cb6ebfa5678c582930d15718a7335bad0f309e72b1c2e72d18e256caa78e
+# imports notebooks/randhie.py sha256:d48eacdfc61aa9aead0d7b0bd8c9e9b243380c240d94340be3a9d1bddf74f94e
 
 # %%
 %load_ext mlnb
