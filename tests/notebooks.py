@@ -54,6 +54,7 @@ def write(path: Path, *cells: Cell | str, kernel: str | None = "python3") -> Pat
 def project(root: Path, *, dvc: str = "", params: str = "") -> Path:
     """Make ``root`` a project with the given dvc.yaml and params.yaml, and return it."""
     (root / ".dvc").mkdir(parents=True, exist_ok=True)
+    (root / ".dvcignore").write_text("__pycache__\n.ipynb_checkpoints\n")
     if dvc:
         (root / "dvc.yaml").write_text(dvc, encoding="utf-8")
     if params:

@@ -456,3 +456,15 @@ def test_lint_is_light(tmp_path: Path) -> None:
 def test_dev_cells_are_not_linted(tmp_path: Path) -> None:
     """A cell that no run executes may do what it likes."""
     assert look(tmp_path, *GOOD, code("print(x); open('/home/ann/a')", "dev")) == []
+
+
+def test_litter_in_a_watched_folder_is_foretold(tmp_path: Path) -> None:
+    """Without the two lines in .dvcignore, a checkpoint or compiled module looks like new code."""
+    project(tmp_path, dvc="stages:\n  code: {cmd: mlnb code, deps: [notebooks]}\n")
+    write(tmp_path / "notebooks" / "a.ipynb", "1")
+    (tmp_path / ".dvcignore").unlink()
+    found = [f for f in lint.lint(find(tmp_path)) if f.rule == "litter"]
+    assert [f.severity for f in found] == ["warning"]
+    assert "__pycache__" in found[0].remedy
+    (tmp_path / ".dvcignore").write_text("__pycache__\n.ipynb_checkpoints/\n")
+    assert not any(f.rule == "litter" for f in lint.lint(find(tmp_path)))

@@ -344,6 +344,7 @@ def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Verification:
     write(folder / "data" / "raw.csv", "x\n1\n2")
     write(folder / "data" / "extra.csv", "x\n3")
     dvc(folder, "init", "--no-scm", "-q")
+    write(folder / ".dvcignore", "__pycache__\n.ipynb_checkpoints")
     dvc(folder, "repro", "-q")
     return verify.verify(find(folder))
 

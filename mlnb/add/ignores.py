@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mlnb.agreement import LITTER
 from mlnb.edits import Change
 from mlnb.project import Project
 
@@ -15,7 +16,6 @@ _GIT_IGNORED = (
     ".ipynb_checkpoints/",
     "__pycache__/",
 )
-_DVC_IGNORED = (".ipynb_checkpoints", "__pycache__")
 
 
 def ignore_changes(project: Project) -> Iterator[Change]:
@@ -23,7 +23,7 @@ def ignore_changes(project: Project) -> Iterator[Change]:
     under_git = any((folder / ".git").exists() for folder in (project.root, *project.root.parents))
     if under_git:
         yield from _with_lines(project.root / ".gitignore", _GIT_IGNORED)
-    yield from _with_lines(project.root / ".dvcignore", _DVC_IGNORED)
+    yield from _with_lines(project.root / ".dvcignore", LITTER)
 
 
 def _with_lines(path: Path, lines: Sequence[str]) -> Iterator[Change]:

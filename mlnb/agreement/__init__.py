@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mlnb.agreement.case import Case, Disagreement, covers, executed, place
 from mlnb.agreement.code import (
+    LITTER,
     MIRROR_FLAGS,
     code_stage,
     module_entry,
@@ -24,6 +25,7 @@ from mlnb.pipeline import Pipeline, Stage
 from mlnb.project import Project
 
 __all__ = [
+    "LITTER",
     "MIRROR_FLAGS",
     "Disagreement",
     "bound_paths",

@@ -22,6 +22,9 @@ from mlnb.project import Project
 MIRROR_FLAGS = (("cache", False), ("persist", True))
 """A mirror is committed to git, and `mlnb code` rewrites only those that changed."""
 
+LITTER = (".ipynb_checkpoints", "__pycache__")
+"""What editors and Python leave in folders that DVC watches."""
+
 
 def code_stage(project: Project, pipeline: Pipeline, mirror: str = "") -> tuple[Stage, bool]:
     """Return the stage that writes mirrors, and whether it exists; else what it should be.

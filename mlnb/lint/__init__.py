@@ -27,7 +27,7 @@ from mlnb.lint.findings import (
     render,
     render_json,
 )
-from mlnb.lint.graph import two_writers, unreadable_params, unused_sections
+from mlnb.lint.graph import litter, two_writers, unreadable_params, unused_sections
 from mlnb.pipeline import Pipeline, PipelineError, Stage
 from mlnb.project import Project
 
@@ -74,6 +74,7 @@ def _findings(project: Project) -> Iterator[Finding]:
     if lines is not None:
         yield from two_writers(lines)
         yield from unused_sections(project, lines)
+        yield from litter(lines)
     runs: dict[Path, tuple[Stage, ...]] = {}
     for stage in lines.stages if lines is not None else ():
         if stage.notebook is not None:

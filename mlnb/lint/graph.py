@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from mlnb import agreement, pipeline
 from mlnb.lint.findings import ERROR, WARNING, Finding, of_error, parse_place
@@ -41,6 +42,31 @@ def two_writers(lines: Pipeline) -> Iterator[Finding]:
                     what,
                     "Leave it to one of them; DVC refuses both.",
                 )
+
+
+def litter(lines: Pipeline) -> Iterator[Finding]:
+    """Yield that DVC would take what editors and Python leave behind for a change of code."""
+    root = lines.project.root
+    ignored = root / ".dvcignore"
+    known = ignored.read_text(encoding="utf-8").split() if ignored.is_file() else []
+    missing = [name for name in agreement.LITTER if name not in {line.strip("/") for line in known}]
+    deps = {dep for stage in lines.stages for dep in stage.deps}
+    watched = sorted(dep for dep in deps if _holds_code(root / dep))
+    if missing and watched:
+        yield Finding(
+            ".dvcignore",
+            0,
+            0,
+            "litter",
+            WARNING,
+            f"DVC watches {watched[0]}, and with it {' and '.join(missing)} that appear there",
+            "Add to .dvcignore:\n    " + "\n    ".join(missing),
+        )
+
+
+def _holds_code(folder: Path) -> bool:
+    """Whether a folder has notebooks or modules right in it."""
+    return folder.is_dir() and any(p.suffix in (".py", ".ipynb") for p in folder.iterdir())
 
 
 def unused_sections(project: Project, lines: Pipeline) -> Iterator[Finding]:
