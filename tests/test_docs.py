@@ -42,3 +42,18 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_finding_is_explained() -> None:
+    """Each rule that the source can report stands in the table, and each of the table in the source."""
+    named = set(re.findall(r"`([a-z-]+)`", "".join(_rows(ROOT / "docs/lint.md"))))
+    sources = [*(ROOT / "mlnb/agreement").glob("*.py"), *(ROOT / "mlnb/lint").glob("*.py")]
+    text = "".join(path.read_text() for path in sources)
+    quoted = set(re.findall(r'"([a-z]+(?:-[a-z]+)*)"', text))
+    made = {"undeclared-read", "undeclared-write"}  # composed in the source
+    assert named - made <= quoted
+    assert {word for word in quoted if "-" in word} - {"mlnb-code", "utf-8"} <= named
+
+
+def _rows(page: Path) -> list[str]:
+    return [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
