@@ -45,7 +45,7 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
 
 
 def test_every_finding_is_explained() -> None:
-    """Each rule that the source can report stands in the table, and each of the table in the source."""
+    """Each rule in the source stands in the table, and each of the table in the source."""
     named = set(re.findall(r"`([a-z-]+)`", "".join(_rows(ROOT / "docs/lint.md"))))
     sources = [*(ROOT / "mlnb/agreement").glob("*.py"), *(ROOT / "mlnb/lint").glob("*.py")]
     text = "".join(path.read_text() for path in sources)

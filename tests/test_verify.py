@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ import pytest
 from mlnb import verify
 from mlnb.project import find
 from mlnb.verify import StageResult, Verification
+from notebooks import parameters
+from notebooks import write as notebook
 
 ROOT = Path(__file__).parents[1]
 
@@ -316,28 +317,11 @@ stages:
 """
 
 
-def notebook(parameters: str, *sources: str) -> str:
-    cells: list[dict[str, object]] = [
-        {
-            "cell_type": "code",
-            "execution_count": None,
-            "id": f"c{i}",
-            "metadata": {"tags": ["parameters"] if i == 0 else []},
-            "outputs": [],
-            "source": source,
-        }
-        for i, source in enumerate((parameters, *sources))
-    ]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    document = {"cells": cells, "nbformat": 4, "nbformat_minor": 5}
-    return json.dumps({**document, "metadata": {"kernelspec": spec}})
-
-
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Verification:
     folder = tmp_path_factory.mktemp("notebooks")
     for name, sources in NOTEBOOKS.items():
-        write(folder / "notebooks" / f"{name}.ipynb", notebook(*sources))
+        notebook(folder / f"notebooks/{name}.ipynb", parameters(sources[0]), *sources[1:])
     write(folder / "src" / "local.py", "TWO = 2")
     write(folder / "dvc.yaml", STAGES)
     write(folder / "params.yaml", "train:\n  rate: 0.25\nother: 1")

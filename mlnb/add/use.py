@@ -9,12 +9,11 @@ from pathlib import Path
 
 from mlnb import agreement, mirror
 from mlnb.add.observe import Observation
-from mlnb.agreement import covers
 from mlnb.analysis import analyse
 from mlnb.analysis.accesses import is_absolute
 from mlnb.contract import Contract
 from mlnb.notebook import Notebook
-from mlnb.pipeline import Output
+from mlnb.pipeline import Output, covers
 from mlnb.project import Project
 
 _KIND = {"out": "outs", "predictions": "outs", "metrics": "metrics", "plots": "plots"}

@@ -7,7 +7,7 @@ them; `mlnb lint` lists them and offers the edit that mends them.
 
 from __future__ import annotations
 
-from mlnb.agreement.case import Case, Disagreement, covers, executed, place
+from mlnb.agreement.case import Case, Disagreement, executed, place
 from mlnb.agreement.code import (
     LITTER,
     MIRROR_FLAGS,
@@ -30,7 +30,6 @@ __all__ = [
     "Disagreement",
     "bound_paths",
     "code_stage",
-    "covers",
     "disagreements",
     "executed",
     "module_entry",

@@ -108,11 +108,6 @@ def executed(project: Project, stage: Stage) -> str:
     return project.relative(project.executed / f"{stage.name}.ipynb")
 
 
-def covers(outer: str, inner: str) -> bool:
-    """Whether path ``inner`` is, or lies in, ``outer``."""
-    return inner == outer or inner.startswith(outer.rstrip("/") + "/") or outer == "."
-
-
 def written(project: Project, stage: Stage, path: str) -> str:
     """Return ``path`` as the stage's dvc.yaml writes it, relative to its working directory."""
     if "://" in path or stage.wdir == project.root:

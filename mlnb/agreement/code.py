@@ -9,14 +9,13 @@ from mlnb.agreement.case import (
     NO_CACHE,
     Case,
     Disagreement,
-    covers,
     executed,
     place,
     placeholder,
     written,
 )
 from mlnb.edits import Edit, Entry, NewStage, item
-from mlnb.pipeline import Pipeline, Stage
+from mlnb.pipeline import Pipeline, Stage, covers
 from mlnb.project import Project
 
 MIRROR_FLAGS = (("cache", False), ("persist", True))

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mlnb import contract as contracts
-from mlnb.agreement.case import Case, Disagreement, covers, executed, is_foreach, written
+from mlnb.agreement.case import Case, Disagreement, executed, is_foreach, written
 from mlnb.contract import Contract, ContractError, Parameter
 from mlnb.edits import Entry
-from mlnb.pipeline import Given, Output, content
+from mlnb.pipeline import Given, Output, content, covers
 from mlnb.project import Project
 
 _SECTION = {

@@ -13,7 +13,7 @@ from mlnb.contract import Contract
 from mlnb.errors import MlnbError
 from mlnb.lint.findings import ERROR, INFO, WARNING, Finding, of_disagreement, of_error
 from mlnb.notebook import Cell, Notebook
-from mlnb.pipeline import Given, Pipeline, PipelineError, Stage
+from mlnb.pipeline import Given, Pipeline, PipelineError, Stage, covers
 from mlnb.project import Project
 
 
@@ -159,9 +159,7 @@ def _undeclared(case: Case, declared: Contract, accesses: Sequence[Access]) -> I
     reads, writes = _known_paths(case, declared)
     for access in accesses:
         path = case.project.relative(case.project.root / access.path)
-        if _is_outside(path) or any(
-            agreement.covers(p, path) for p in (writes if access.writes else reads)
-        ):
+        if _is_outside(path) or any(covers(p, path) for p in (writes if access.writes else reads)):
             continue
         verb, marker = ("writes", "Out") if access.writes else ("reads", "In")
         name = re.sub(r"\W", "_", path.rpartition("/")[2].partition(".")[0]) or "path"

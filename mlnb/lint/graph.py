@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlnb import agreement, pipeline
 from mlnb.lint.findings import ERROR, WARNING, Finding, of_error, parse_place
-from mlnb.pipeline import Pipeline, PipelineError
+from mlnb.pipeline import Pipeline, PipelineError, covers
 from mlnb.project import Project
 
 
@@ -28,7 +28,7 @@ def two_writers(lines: Pipeline) -> Iterator[Finding]:
     written = [(out.path, stage) for stage in lines.stages for out in stage.outs]
     for number, (path, stage) in enumerate(written):
         for other_path, other in written[:number]:
-            if agreement.covers(path, other_path) or agreement.covers(other_path, path):
+            if covers(path, other_path) or covers(other_path, path):
                 file, _, line = parse_place(agreement.place(lines.project, stage))
                 what = f"{path} is written by two stages, {other.name!r} and {stage.name!r}"
                 if path != other_path:

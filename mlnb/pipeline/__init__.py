@@ -29,6 +29,7 @@ __all__ = [
     "PipelineError",
     "Stage",
     "content",
+    "covers",
     "current",
     "load",
 ]

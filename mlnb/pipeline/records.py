@@ -106,7 +106,7 @@ def notebook_of(cmd: str, wdir: Path) -> Path | None:
 
 def covers(outer: str, inner: str) -> bool:
     """Whether path ``inner`` is, or lies in, ``outer``."""
-    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+    return outer in (inner, ".") or inner.startswith(outer.rstrip("/") + "/")
 
 
 def _mlnb_words(cmd: str) -> list[str]:
