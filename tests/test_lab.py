@@ -122,6 +122,26 @@ def test_a_notebook_without_a_stage_keeps_its_defaults(root: Path) -> None:
     assert text(outputs(path)[2]) == "3\n"
 
 
+@pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_the_editor_tells_twins_apart(root: Path, editor: str, name: str) -> None:
+    """Of two notebooks with the same parameters cell, the one that is open counts."""
+    project(
+        root,
+        dvc="stages:\n"
+        "  first: {cmd: mlnb run notebooks/one.ipynb, params: [first]}\n"
+        "  second: {cmd: mlnb run notebooks/two.ipynb, params: [second]}\n",
+        params="first: {k: 1}\nsecond: {k: 2}\n",
+    )
+    for twin in ("one", "two"):
+        path = root / f"notebooks/{twin}.ipynb"
+        told = f"__vsc_ipynb_file__ = {str(path)!r}" if editor == "VS Code" else "pass"
+        write(path, told, "%load_ext mlnb", parameters("k: int = 0"), "print(k)")
+    session = {"JPY_SESSION_NAME": f"{name}.ipynb"} if editor == "JupyterLab" else {}
+    found = outputs(root / f"notebooks/{name}.ipynb", session)
+    assert text(found[3]) == {"one": "1\n", "two": "2\n"}[name]
+
+
 def test_outside_a_project_the_extension_says_so(tmp_path: Path) -> None:
     """Without a project the first cell fails with what to do, and no long traceback."""
     path = write(tmp_path / "nb.ipynb", "%load_ext mlnb")

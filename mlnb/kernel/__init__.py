@@ -32,7 +32,7 @@ _INSIDE = """
 import sys
 sys.path[:0] = [folder for folder in {folders!r} if folder not in sys.path]
 del sys
-exec(compile({text!r}, "mlnb", "exec"), {{"__name__": "mlnb-inside", "get_ipython": get_ipython}})
+exec(compile({text!r}, "<mlnb>", "exec"), {{"__name__": "mlnb-inside", "get_ipython": get_ipython}})
 """
 
 
