@@ -708,12 +708,7 @@ def test_a_notebooks_own_runs_come_below_its_stage(copy: Project, shared: Path) 
         "MLNB_EXECUTION": "e-train",
     }
     program = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "import mlflow\n"
-        "from mlflow.tracking.context import registry\n"
-        "from mlnb.tracking.context import StageContext\n"
-        "if not any(type(p) is StageContext for p in registry._run_context_provider_registry):\n"
-        "    registry._run_context_provider_registry.register(StageContext)\n"
+        "import mlflow\n"  # which finds our entry point by itself
         "with mlflow.start_run(run_name='outer'):\n"
         "    mlflow.log_metric('loss', 1)\n"
         "    with mlflow.start_run(run_name='inner', nested=True):\n"
