@@ -8,21 +8,22 @@ Under ``mlnb run`` it binds nothing, as the values are injected already.
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb import contract, notebook, pipeline
 from mlnb.contract import Contract, Parameter
 from mlnb.errors import MlnbError
-from mlnb.notebook import PARAMETERS
+from mlnb.notebook import PARAMETERS, Cell
 from mlnb.pipeline import Pipeline, Stage
-from mlnb.project import Project, enter_root, find
+from mlnb.project import enter_root, find
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -80,14 +81,12 @@ class _Session:
     def magic(self, line: str) -> Any:
         """``%stage [NAME]``: show the contract, the bound values and what would run again."""
         words = line.split()
-        if words[:1] == ["--bind"]:
-            return self._bind(pipeline.load(find()).stage(words[1]))
         lines = pipeline.load(find())
+        if words[:1] == ["--bind"]:
+            self._tell(lines.stage(words[1]), self._bind(lines, lines.stage(words[1])))
+            return None
         if words:
-            self._chosen = words[0]
-            return StageView(
-                lines, self._bind(lines.stage(words[0]), quiet=True) or lines.stage(words[0])
-            )
+            self._bind(lines, lines.stage(words[0]))
         stage = self._current(lines)
         if stage is None:
             raise pipeline.PipelineError(
@@ -100,38 +99,66 @@ class _Session:
     def _stage_of(self, text: str) -> Stage | None:
         """Return the stage of the notebook whose parameters cell is ``text``."""
         project = find()
-        for path in self._likely_first(project, project.notebooks()):
+        for path in self._likely_first(project.notebooks()):
             try:
                 source = notebook.read(path)
             except MlnbError:
                 continue  # some other notebook that is broken is not this one's matter
-            if any(PARAMETERS in c.tags and c.source.strip() == text for c in source.code):
+            if any(PARAMETERS in c.tags and self._is_cell(c, text, path) for c in source.code):
                 found = pipeline.load(project).running(path)
                 return next(
                     (s for s in found if s.name == self._chosen), found[0] if found else None
                 )
         return None
 
-    def _likely_first(self, project: Project, paths: Sequence[Path]) -> list[Path]:
+    def _is_cell(self, cell: Cell, text: str, path: Path) -> bool:
+        """Whether ``text`` is the parameters cell of the notebook at ``path``, saved or not.
+
+        In the notebook that the editor has open the cell may be edited and not saved yet; it is
+        known by the names it annotates. A cell that only assigns to them is somebody trying
+        another value.
+        """
+        if cell.source.strip() == text:
+            return True
+        saved = _annotated(cell.source)
+        return path.name == self._open_name() and len(saved & _annotated(text)) * 2 > len(saved)
+
+    def _open_name(self) -> str:
+        """Return the file name of the notebook that the editor says it has open."""
+        told = os.environ.get("JPY_SESSION_NAME", "")
+        return Path(told or str(self._shell.user_ns.get("__vsc_ipynb_file__", ""))).name
+
+    def _likely_first(self, paths: Sequence[Path]) -> list[Path]:
         """Return ``paths`` with the one that the editor says it has open first."""
-        opened = os.environ.get("JPY_SESSION_NAME", "") or str(
-            self._shell.user_ns.get("__vsc_ipynb_file__", "")
-        )
-        return sorted(paths, key=lambda p: (p.name != Path(opened).name, p))
+        opened = self._open_name()
+        return sorted(paths, key=lambda p: (p.name != opened, p))
 
     def _current(self, lines: Pipeline) -> Stage | None:
         name = self._chosen or os.environ.get("MLNB_STAGE", "")
         return next((s for s in lines.stages if s.name == name), None)
 
-    def _bind(self, stage: Stage, quiet: bool = False) -> Stage:
-        """Put the stage's values into the notebook's namespace."""
-        declared, values = bound(pipeline.load(find()), stage)
+    def _bind(self, lines: Pipeline, stage: Stage) -> dict[str, Any]:
+        """Put the stage's values into the notebook's namespace; return those that are no paths."""
+        declared, values = bound(lines, stage)
         self._shell.user_ns.update(values)
         self._chosen = stage.name
-        if not quiet and any(name in os.environ for name in _INTERACTIVE):
-            given = ", ".join(f"{p.name}={values[p.name]!r}" for p in declared.values)
+        return {p.name: values[p.name] for p in declared.values}
+
+    def _tell(self, stage: Stage, values: Mapping[str, Any]) -> None:
+        """Say in one line what was bound, where a person is there to read it."""
+        if any(name in os.environ for name in _INTERACTIVE):
+            given = ", ".join(f"{name}={value!r}" for name, value in values.items())
             print(f"Stage {stage.name} · {given or 'no values'} · %stage shows all")
-        return None if not quiet else stage  # type: ignore[return-value]
+
+
+def _annotated(text: str) -> set[str]:
+    """Return the names that a cell declares with a type, at its top level."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    targets = [s.target for s in body if isinstance(s, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def bound(lines: Pipeline, stage: Stage) -> tuple[Contract, dict[str, Any]]:

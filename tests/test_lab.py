@@ -50,9 +50,18 @@ def text(found: list[Any]) -> str:
     return "".join("".join(output["text"]) for output in found)
 
 
-def outputs(path: Path, environment: Mapping[str, str] | None = None) -> list[Any]:
-    """Run a notebook as an editor does, in its own folder, and return the outputs by cell."""
+def outputs(
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    edited: Mapping[int, str] | None = None,
+) -> list[Any]:
+    """Run a notebook as an editor does, in its own folder, and return the outputs by cell.
+
+    ``edited`` are cells that were changed in the editor and not saved.
+    """
     document = nbformat.read(path, as_version=4)
+    for number, source in (edited or {}).items():
+        document.cells[number].source = source
     before = path.read_bytes()
     client = nbclient.NotebookClient(document, resources={"metadata": {"path": str(path.parent)}})
     client.execute(env={**os.environ, **(environment or {})})
@@ -120,6 +129,27 @@ def test_a_notebook_without_a_stage_keeps_its_defaults(root: Path) -> None:
         root / "notebooks/free.ipynb", "%load_ext mlnb", parameters("k: int = 3"), "print(k)"
     )
     assert text(outputs(path)[2]) == "3\n"
+
+
+def test_an_unsaved_parameters_cell_is_known(root: Path) -> None:
+    """A parameters cell that was edited and not saved still gets the stage's values."""
+    found = outputs(
+        root / "notebooks/train.ipynb",
+        {"JPY_SESSION_NAME": "train.ipynb"},
+        {1: CONTRACT.replace("0.5", "0.9") + "\nnew: int = 7", 3: "print(new)"},
+    )
+    assert text(found[2]) == f"{root} 0.25 it's\n"
+    assert text(found[3]) == "7\n"
+
+
+def test_trying_another_value_by_hand_is_not_undone(root: Path) -> None:
+    """A cell that assigns to the parameters' names is left to its person."""
+    found = outputs(
+        root / "notebooks/train.ipynb",
+        {"JPY_SESSION_NAME": "train.ipynb"},
+        {2: "rate = 0.9\nname = 'mine'", 3: "print(rate, name)"},
+    )
+    assert text(found[3]) == "0.9 mine\n"
 
 
 @pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])

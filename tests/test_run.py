@@ -134,6 +134,8 @@ def test_a_deadline_ends_every_kind_of_hang(run: Runner, root: Path, source: str
     assert time.monotonic() - started < 2 + 10 + 10  # the last ten for the start on a busy machine
     assert exit_code == 1
     assert "cell 2 ran past the cell deadline of 2 s" in said
+    record = json.loads((root / ".mlnb/runs/nb.json").read_bytes())
+    assert record["cells"]["2"] < 2 + 10  # from the cell's start, without the kernel's
     cells = failed(root)["cells"]
     if source == HANGS["endless loop"]:  # it could be asked to stop, so it says where it was
         assert cells[1]["outputs"][-1]["ename"] == "KeyboardInterrupt"
