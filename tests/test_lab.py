@@ -147,9 +147,9 @@ def test_trying_another_value_by_hand_is_not_undone(root: Path) -> None:
     found = outputs(
         root / "notebooks/train.ipynb",
         {"JPY_SESSION_NAME": "train.ipynb"},
-        {2: "rate = 0.9\nname = 'mine'", 3: "print(rate, name)"},
+        {2: "rate = 0.9\nname = 'a:b'", 3: "print(rate, name)"},
     )
-    assert text(found[3]) == "0.9 mine\n"
+    assert text(found[3]) == "0.9 a:b\n"
 
 
 @pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])
