@@ -151,6 +151,16 @@ def test_by_hand_a_stage_must_be_chosen(built: Path) -> None:
     run(built, "dvc", "checkout", "--force")
 
 
+def test_by_hand_a_misspelt_value_is_refused_too(built: Path) -> None:
+    """Outside DVC a name in params.yaml that the notebook lacks is no silent default either."""
+    try:
+        (built / "params.yaml").write_text(PARAMS.replace("rate: 1e-3", "rat: 1e-3"))
+        said = run(built, "mlnb", "run", "notebooks/one.ipynb", "--stage", "grid@dart-2", code=2)
+        assert "Did you mean 'rate'?" in said
+    finally:
+        (built / "params.yaml").write_text(PARAMS)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -100,11 +100,6 @@ def prepare(project: Project, request: Request) -> Plan:
             )
     given = lines.given(stage, declared.names) if stage else {}
     given |= _overrides(declared, request.overrides)
-    if not address:
-        # By hand a value for another notebook of the stage's section is no reason to stop.
-        given = {
-            name: g for name, g in given.items() if name in declared.names or g.origin == _BY_HAND
-        }
     values = declared.bind(
         {name: g.value for name, g in given.items()}, source=_origins(given) or "the command line"
     )
