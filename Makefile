@@ -38,7 +38,7 @@ format: $(READY)
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'mlnb needs Python 3.11 or newer: make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --require-hashes --requirement requirements.lock
+	pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
