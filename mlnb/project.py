@@ -20,6 +20,9 @@ from typing import Any
 from mlnb import files
 from mlnb.errors import ProjectError, did_you_mean
 
+_COPIES = ((".dvc", "tmp", "exps"), (".mlnb", "trials"))
+"""Folders in a checkout that hold copies of it."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,12 +58,12 @@ class Project:
     def home(self) -> Path:
         """The checkout that owns the project's state.
 
-        DVC runs queued experiments in a copy below ``.dvc/tmp/exps``; what they track belongs to
-        the checkout they came from.
+        DVC runs queued experiments in a copy below ``.dvc/tmp/exps``, and ``mlnb sweep`` its trials
+        below ``.mlnb/trials``; what they track belongs to the checkout they came from.
         """
         parts = self.root.parts
-        for i in range(len(parts) - 2):
-            if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+        for i in range(len(parts)):
+            if any(parts[i : i + len(copies)] == copies for copies in _COPIES):
                 return Path(*parts[:i])
         return self.root
 

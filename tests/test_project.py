@@ -102,10 +102,18 @@ def test_settings_are_read_again(tmp_path: Path) -> None:
     assert project.find(tmp_path).settings.experiment == "other"
 
 
-@pytest.mark.parametrize("copy", ["tmpabc", "standalone/tmpabc", "tmpabc/sub"])
+@pytest.mark.parametrize(
+    "copy",
+    [
+        ".dvc/tmp/exps/tmpabc",
+        ".dvc/tmp/exps/standalone/tmpabc",
+        ".dvc/tmp/exps/tmpabc/sub",
+        ".mlnb/trials/depth/7",
+    ],
+)
 def test_home(tmp_path: Path, copy: str) -> None:
-    """A copy that DVC runs experiments in tracks to the checkout it came from."""
-    root = tmp_path / ".dvc" / "tmp" / "exps" / copy
+    """A copy that DVC runs experiments in, or a sweep its trials, tracks to its checkout."""
+    root = tmp_path / copy
     made = Project(root, Settings())
     assert (made.home, made.state) == (tmp_path, tmp_path / ".mlnb")
     assert (made.code, made.reports) == (root / ".mlnb" / "code", root / "reports")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlnb.edits.plain import item, load, performed, scalar
-from mlnb.edits.records import Change, Edit, EditError, Entry, NewStage, Value
+from mlnb.edits.records import Change, Edit, EditError, Entry, NewStage, NewValues, Value
 from mlnb.edits.text import Document
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "EditError",
     "Entry",
     "NewStage",
+    "NewValues",
     "Value",
     "changes",
     "edited",

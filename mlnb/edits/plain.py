@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlnb.edits.records import Edit, NewStage, Value
+from mlnb.edits.records import Edit, NewStage, NewValues, Value
 
 _YAML_1_1_BOOLEAN = re.compile(r"(?i)y|n|yes|no|on|off")
 
@@ -56,6 +56,14 @@ def performed(data: Any, edit: Edit) -> Any:
             here[part] = here.get(part) or {}
             here = here[part]
         here.setdefault(edit.name, _copy(edit.value))
+    elif isinstance(edit, NewValues):
+        for name, value in edit.values.items():
+            *above, last = name.split(".")
+            here = data
+            for part in above:
+                here = here[part]
+            here[last]  # it is there
+            here[last] = _copy(value)
     elif isinstance(edit, NewStage):
         data["stages"] = data.get("stages") or {}
         data["stages"].setdefault(edit.stage, _copy(edit.body))

@@ -47,6 +47,14 @@ class Value:
 
 
 @dataclass(frozen=True)
+class NewValues:
+    """Other values for names that the file holds, by dotted name."""
+
+    file: Path
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class NewStage:
     """A whole stage; ``body`` has its keys in order."""
 
@@ -55,7 +63,7 @@ class NewStage:
     body: Mapping[str, Any]
 
 
-Edit = Entry | Value | NewStage
+Edit = Entry | Value | NewValues | NewStage
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from mlnb.edits.plain import entry_flags, entry_path, item, load, scalar
-from mlnb.edits.records import Edit, EditError, Entry, NewStage, Value
+from mlnb.edits.records import Edit, EditError, Entry, NewStage, NewValues, Value
 
 _ORDER = ("cmd", "wdir", "deps", "params", "outs", "metrics", "plots")
 
@@ -25,6 +26,8 @@ class Document:
         """Return the text with ``edit`` made."""
         if isinstance(edit, Value):
             return self._value(edit)
+        if isinstance(edit, NewValues):
+            return self._new_values(edit)
         if isinstance(edit, NewStage):
             return self._new_stage(edit)
         return self._entry(edit)
@@ -215,6 +218,30 @@ class Document:
             and "\n\n" in self._text[node.start_mark.index : at]
         )
         return self._insert(at, ("\n" if apart else "") + lines)
+
+    def _new_values(self, edit: NewValues) -> str:
+        places = [(*self._place(name), value) for name, value in edit.values.items()]
+        text = self._text
+        for start, end, value in sorted(places, key=lambda place: place[0], reverse=True):
+            new = scalar(value)
+            if isinstance(value, str) and any(mark in new for mark in "#,[]{}"):
+                new = json.dumps(value)  # it may stand in a list or mapping in brackets
+            text = text[:start] + (" " if start == end else "") + new + text[end:]
+        return text
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """Return where the value of ``name`` begins and ends."""
+        node, key = self._root, None
+        for part in name.split("."):
+            key, node = next((k, v) for k, v in node.value if k.value == part)
+        start, end = node.start_mark.index, node.end_mark.index
+        if key is not None and start == end:  # `rate:` and nothing
+            after = self._text.index(":", key.end_mark.index) + 1
+            return after, after
+        block = isinstance(node.value, list) and not node.flow_style
+        if block or "\n" in self._text[start:end] or "#" in self._text[start:end]:
+            raise EditError(f"the value of {name} stands on several lines, or holds a comment")
+        return start, end
 
     def _new_stage(self, edit: NewStage) -> str:
         stages = self._get(self._root, "stages")
