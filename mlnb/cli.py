@@ -204,7 +204,7 @@ def _track(options: argparse.Namespace) -> int:
     from mlnb.project import find
 
     project = find()
-    candidate = tracking.track(project, load(project))
+    candidate = tracking.track(project, load(project)).candidate
     print(f"candidate {candidate.digest[:12]} is recorded in {tracking.ensure_store(project)}")
     return 0
 

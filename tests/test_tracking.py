@@ -170,7 +170,7 @@ def _load(found: Project) -> Pipeline:
 
 
 def _track(found: Project) -> tracking.Candidate:
-    return tracking.track(found, _load(found))
+    return tracking.track(found, _load(found)).candidate
 
 
 def _rewrite(found: Project, path: str, text: str) -> None:
@@ -648,7 +648,7 @@ print(json.dumps(crowd(4, work)))
 
 
 def test_a_killed_attempt_is_replaced(copy: Project, shared: Path) -> None:
-    """Killed before any call to MLflow, an attempt leaves nothing finished; the next is whole."""
+    """Killed before any call to MLflow, an attempt leaves nothing at all; the next is whole."""
     told = _warm(
         copy.root,
         """
@@ -694,8 +694,23 @@ print(json.dumps([code, deaths]))
     rows = _rows(shared, copy.root.name)
     (parent,) = _parents(rows)
     assert len(_children(rows, parent)) == 3
-    assert not [row for row in rows if row.status == "RUNNING"]
-    assert len(_parents(rows, "KILLED")) == len(finished) - 1  # the first died before it had a run
+    assert len(rows) == 4
+
+
+def test_what_a_killed_attempt_left_on_a_server_is_retired(copy: Project, shared: Path) -> None:
+    """A run of this candidate that was never finished is marked as killed when the next begins."""
+    _track(copy)
+    with sqlite3.connect(shared) as connection:
+        connection.execute(
+            "UPDATE runs SET status = 'RUNNING' WHERE experiment_id = "
+            "(SELECT experiment_id FROM experiments WHERE name = ?)",
+            (copy.root.name,),
+        )
+    connection.close()
+    _track(copy)
+    rows = _rows(shared, copy.root.name)
+    assert sorted(row.status for row in rows) == ["FINISHED"] * 4 + ["KILLED"] * 4
+    assert len(_parents(rows)) == len(_parents(rows, "KILLED")) == 1
 
 
 def test_a_notebooks_own_runs_come_below_its_stage(copy: Project, shared: Path) -> None:

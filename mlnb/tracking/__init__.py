@@ -16,7 +16,8 @@ from mlnb.tracking.candidates import Candidate, StageState, candidate
 from mlnb.tracking.context import environment
 from mlnb.tracking.evidence import CandidateError
 from mlnb.tracking.history import Run, runs
-from mlnb.tracking.recording import track
+from mlnb.tracking.provenance import origin
+from mlnb.tracking.recording import Tracked, track, warm_up
 from mlnb.tracking.store import TrackingError, ensure_store
 
 __all__ = [
@@ -24,10 +25,13 @@ __all__ = [
     "CandidateError",
     "Run",
     "StageState",
+    "Tracked",
     "TrackingError",
     "candidate",
     "ensure_store",
     "environment",
+    "origin",
     "runs",
     "track",
+    "warm_up",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,9 @@ def origin(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
-def installed() -> dict[str, str]:
-    """Return the versions of all installed packages by name."""
+@functools.cache
+def installed() -> Mapping[str, str]:
+    """Return the versions of all installed packages by name; read once."""
     from importlib import metadata
 
     found = {str(each.name).lower(): each.version for each in metadata.distributions()}

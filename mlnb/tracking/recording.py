@@ -1,9 +1,9 @@
 """Log a candidate: one run with a nested run for each notebook stage, once per digest.
 
 A run of a candidate is FINISHED only when everything is in it, and everything that could be
-wrong with the project is read before it begins. An attempt that was killed stays behind as
-RUNNING; the next one, which holds the lock and so knows that nobody writes there, marks it KILLED
-and starts anew.
+wrong with the project is read before it begins. An attempt that was killed leaves nothing in an
+SQLite store; on a server it stays behind as RUNNING, and the next one, which holds the lock and so
+knows that nobody writes there, marks it KILLED and starts anew.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import posixpath
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlnb import files
@@ -22,6 +23,7 @@ from mlnb.tracking.contents import Enclosure, Part, enclosures, part
 from mlnb.tracking.context import EXECUTION, STAGE
 from mlnb.tracking.history import CANDIDATE, FINISHED, finished, search
 from mlnb.tracking.store import TrackingError, alone, ensure_store, experiment, reaching
+from mlnb.tracking.transaction import at_once
 
 if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline
@@ -33,10 +35,25 @@ _TOGETHER = 100
 """How many parameters, tags or metrics go to MLflow in one call; its limit for the first two."""
 
 
-def track(project: Project, pipeline: Pipeline) -> Candidate:
+@dataclass(frozen=True)
+class Tracked:
+    """A candidate, and MLflow's id of its run."""
+
+    candidate: Candidate
+    run: str
+
+
+def track(
+    project: Project, pipeline: Pipeline, *, origin: Mapping[str, str] | None = None
+) -> Tracked:
     """Log the present candidate, unless it is in the store, and write reports/candidate.json.
 
     Safe to repeat, to kill and to run several times at once: one candidate is one finished run.
+
+    Args:
+        project: where it lies.
+        pipeline: its stages.
+        origin: tags that tell where it comes from; found out by default.
 
     Raises:
         CandidateError: a stage never ran, or what lies there is not what dvc.lock records.
@@ -46,10 +63,31 @@ def track(project: Project, pipeline: Pipeline) -> Candidate:
     uri = ensure_store(project)
     with reaching(uri) as client, alone(project.state / "track.lock"):
         home = _experiment(client, experiment(project))
-        if not any(finished(client, home, digest=found.digest)):
-            _log(client, home, project, pipeline, found)
+        run = _recorded(client, home, found.digest) or _log(client, home, pipeline, found, origin)
     files.write_json(project.reports / "candidate.json", found.document())
-    return found
+    return Tracked(found, run)
+
+
+def warm_up(project: Project) -> None:
+    """Do once what MLflow does at its first use, so that processes forked from here need not.
+
+    No connection is left open: one that a fork shared with its parent would break both.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    from mlnb.tracking import provenance
+
+    provenance.installed()
+    with reaching(ensure_store(project)) as client:
+        _recorded(client, _experiment(client, experiment(project)), "")
+        if engine := getattr(client._tracking_client.store, "engine", None):
+            engine.dispose()
+
+
+def _recorded(client: Any, home: str, digest: str) -> str:
+    """Return the id of a candidate's finished run; empty if there is none."""
+    return next((str(run.info.run_id) for run in finished(client, home, digest=digest)), "")
 
 
 def _experiment(client: Any, name: str) -> str:
@@ -75,19 +113,40 @@ def _experiment(client: Any, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _log(client: Any, home: str, project: Project, pipeline: Pipeline, found: Candidate) -> None:
+def _log(
+    client: Any,
+    home: str,
+    pipeline: Pipeline,
+    found: Candidate,
+    origin: Mapping[str, str] | None,
+) -> str:
+    """Log a candidate with its stages; return the id of its run."""
     from mlnb.tracking import provenance
 
+    project = pipeline.project
     parts = [part(project, pipeline.stage(state.name), state) for state in found.stages]
     enclosed = enclosures(project, pipeline, parts)
-    tags = provenance.origin(pipeline)
-    packages = provenance.installed()
+    tags = provenance.origin(pipeline) if origin is None else origin
+    with at_once(client):
+        return _log_all(client, home, found, parts, enclosed, tags)
 
+
+def _log_all(
+    client: Any,
+    home: str,
+    found: Candidate,
+    parts: Sequence[Part],
+    enclosed: Sequence[Enclosure],
+    tags: Mapping[str, str],
+) -> str:
+    from mlnb.tracking import provenance
+
+    packages = provenance.installed()
     _retire(client, home, found.digest)
     run = client.create_run(
         home, run_name=f"candidate {found.digest[:12]}", tags={CANDIDATE: found.digest, **tags}
     )
-    run_id = run.info.run_id
+    run_id = str(run.info.run_id)
     data = {f"mlnb.data.{path}": checksum for path, checksum in found.data.items()}
     _batch(client, run_id, found.params, found.metrics, data)
     client.log_text(run_id, _json(found.document()), "candidate.json")
@@ -102,6 +161,7 @@ def _log(client: Any, home: str, project: Project, pipeline: Pipeline, found: Ca
         if one.stage.notebook:
             _log_stage(client, home, run_id, one, tags)
     client.set_terminated(run_id, FINISHED)
+    return run_id
 
 
 def _log_stage(client: Any, home: str, parent: str, part: Part, tags: Mapping[str, str]) -> None:
