@@ -25,7 +25,10 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    options = parser().parse_args(arguments)
+    options, rest = parser().parse_known_args(arguments)
+    if rest and not hasattr(options, "words"):
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options.words = rest
     if getattr(options, "command", None) is None:
         parser().print_help()
         return 2
@@ -80,6 +83,16 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cell-deadline", type=_seconds, metavar="S", help="end it when a cell takes longer"
     )
+
+    # Its words are for DVC's own parser.
+    repro = add(
+        "repro",
+        _repro,
+        "Run the pipeline as `dvc repro` does, independent stages at the same time.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    repro.set_defaults(words=[])
 
     add("code", _code, "Mirror the notebooks' code to .mlnb/code, which DVC watches.")
 
@@ -136,12 +149,20 @@ def _run(options: argparse.Namespace) -> int:
     )
     line = ProgressLine(options.notebook.stem)
     with _terminable(), line:
-        result = run(project, request, progress=line)
+        result = run(project, request, progress=line, echo=line.echo)
     if result.notice:
         print(f"note: {result.notice}")
     copy = project.relative(result.copy)
     print(f"{result.name}: {result.cells} cells in {result.seconds:.1f} s → {copy}")
     return 0
+
+
+def _repro(options: argparse.Namespace) -> int:
+    from mlnb.project import find
+    from mlnb.reproduce import reproduce
+
+    with _terminable():
+        return reproduce(find(), options.words)
 
 
 def _code(options: argparse.Namespace) -> int:
@@ -305,6 +326,14 @@ class ProgressLine:
         elif progress.position != self._last:
             print(f"{text}, {progress.seconds:.1f} s", file=sys.stderr, flush=True)
         self._last = progress.position
+
+    def echo(self, name: str, text: str) -> None:
+        """Pass on what a cell prints, above the line."""
+        if self._live:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        stream = sys.stdout if name == "stdout" else sys.stderr
+        stream.write(text.encode(stream.encoding, "replace").decode(stream.encoding))
+        stream.flush()
 
 
 if __name__ == "__main__":

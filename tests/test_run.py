@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Runner:
         *cells: Cell | str, options: tuple[str, ...] = (), kernel: str | None = "python3"
     ) -> Outcome:
         write(root / "notebooks" / "nb.ipynb", *cells, kernel=kernel)
-        exit_code = cli.main(["run", "notebooks/nb.ipynb", *options])
+        with warnings.catch_warnings(action="default"):  # a notebook does not share pytest's
+            exit_code = cli.main(["run", "notebooks/nb.ipynb", *options])
         said = capsys.readouterr().err
         assert "Traceback (most recent call last)" not in said
         return exit_code, said

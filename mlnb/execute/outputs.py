@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,16}\b")
+_CHANGING = (
+    ("at 0x", re.compile(r"\bat 0x[0-9a-fA-F]{6,16}\b"), "at 0x…"),
+    # ipykernel names the code of a cell by the process and a checksum, as in warnings.
+    (
+        "/ipykernel_",
+        re.compile(r"(?<![^\s'\"<>(])/[^\s'\"<>()]{0,300}/ipykernel_\d+/\d+\.py"),
+        "<cell>",
+    ),
+)
+"""What is another text in each process: what it holds, its pattern, and what stands for it."""
+
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _TEXT = ("text/plain", "text/html", "text/markdown")
 
@@ -29,13 +39,10 @@ def cut_notice(cap: float) -> str:
 def normalise(outputs: list[Any]) -> list[Any]:
     """Return ``outputs`` with streams joined, carriage returns applied and addresses masked."""
     kept: list[Any] = []
-    run: dict[str, Any] = {}
+    run: dict[str, list[Any]] = {}
     for output in outputs:
         if output["output_type"] == "stream":
-            if output["name"] in run:
-                run[output["name"]]["text"] += output["text"]
-            else:
-                run[output["name"]] = output
+            run.setdefault(output["name"], []).append(output)
             continue
         kept += _joined(run)
         run = {}
@@ -43,11 +50,21 @@ def normalise(outputs: list[Any]) -> list[Any]:
     return kept + _joined(run)
 
 
-def _joined(run: dict[str, Any]) -> list[Any]:
+def _joined(run: dict[str, list[Any]]) -> list[Any]:
     """Return the streams between two other outputs: stdout first, as their order is by chance."""
-    for output in run.values():
-        output["text"] = _ADDRESS.sub("at 0x…", _overwritten(output["text"]))
-    return [run[name] for name in sorted(run, reverse=True) if run[name]["text"]]
+    joined = []
+    for name in sorted(run, reverse=True):
+        first, *_ = parts = run[name]
+        first["text"] = _fixed(_overwritten("".join(part["text"] for part in parts)))
+        joined += [first] if first["text"] else []
+    return joined
+
+
+def _fixed(text: str) -> str:
+    for hint, changing, fixed in _CHANGING:
+        if hint in text:  # much quicker than any pattern, and most texts have neither
+            text = changing.sub(fixed, text)
+    return text
 
 
 def _overwritten(text: str) -> str:
@@ -63,5 +80,7 @@ def _masked(output: Any) -> Any:
     data.pop(_WIDGET, None)  # names a live model by a random id; the text beside it stays
     for kind in _TEXT:
         if isinstance(data.get(kind), str):
-            data[kind] = _ADDRESS.sub("at 0x…", data[kind])
+            data[kind] = _fixed(data[kind])
+    if "traceback" in output:
+        output["traceback"] = [_fixed(line) for line in output["traceback"]]
     return output

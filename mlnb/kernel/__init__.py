@@ -19,7 +19,9 @@ from typing import Any
 
 from mlnb.errors import MlnbError, did_you_mean
 
-_OWN = ("", "python3", "python")
+OWN = ("", "python3", "python")
+"""Kernelspecs that mean this interpreter, whatever is registered."""
+
 _NOT_PASSED_ON = (
     # With pytest's name in it, ipykernel would not pass on what child processes print.
     "PYTEST_CURRENT_TEST",
@@ -77,10 +79,7 @@ class Kernel:
         self, folder: Path, environment: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return what the process is started with: folder, environment, where it logs."""
-        kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-        # The order of sets and the dates in figures do not change from run to run.
-        fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0"}
-        env = {**kept, **fixed, **(environment or {})}
+        env = surroundings(environment or {})
         return {"cwd": str(folder), "env": env, "stdout": self._log, "stderr": self._log}
 
     @property
@@ -97,17 +96,7 @@ class Kernel:
 
     def death(self) -> str:
         """Return in words how the process ended."""
-        code = self.process.poll() if self.process else None
-        if code is None:
-            return "the kernel stopped answering"
-        if code >= 0:
-            return f"the kernel process ended with exit code {code}"
-        name = signal.Signals(-code).name
-        hint = {
-            "SIGKILL": " (often because memory ran out)",
-            "SIGSEGV": " (a crash in native code)",
-        }.get(name, "")
-        return f"the kernel was killed by {name}{hint}"
+        return death(self.process.poll() if self.process else None)
 
     def interrupt(self) -> None:
         """Send Ctrl-C to the kernel."""
@@ -146,6 +135,28 @@ class Kernel:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return all that a notebook finds: our variables, what is fixed, and ``environment``."""
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    # The order of sets and the dates in figures do not change from run to run.
+    fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0"}
+    return {**kept, **fixed, **environment}
+
+
+def death(code: int | None, who: str = "the kernel") -> str:
+    """Return in words how a process ended; ``code`` is negative for a signal, None if unknown."""
+    if code is None:
+        return f"{who} stopped answering"
+    if code >= 0:
+        return f"{who} ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = {
+        "SIGKILL": " (often because memory ran out)",
+        "SIGSEGV": " (a crash in native code)",
+    }.get(name, "")
+    return f"{who} was killed by {name}{hint}"
+
+
 def preparation(folders: Sequence[Path] = ()) -> str:
     """Return what a Python kernel runs before the first cell, without a trace in the notebook.
 
@@ -159,7 +170,7 @@ def preparation(folders: Sequence[Path] = ()) -> str:
 def _spec(name: str, where: str) -> Any:
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
-    if name in _OWN:
+    if name in OWN:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
     specs = KernelSpecManager()

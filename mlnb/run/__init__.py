@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlnb import files, mirror
 from mlnb.errors import MlnbError
@@ -76,9 +77,19 @@ class Result:
 
 
 def run(
-    project: Project, request: Request, *, progress: Callable[[Progress], None] = lambda _: None
+    project: Project,
+    request: Request,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    echo: Callable[[str, str], None] = lambda name, text: None,
 ) -> Result:
     """Run a notebook and check what it wrote.
+
+    Args:
+        project: where it belongs.
+        request: what was asked for.
+        progress: told where the run is.
+        echo: told what the cells print, with ``stdout`` or ``stderr``, as it comes.
 
     Raises:
         MlnbError: bad input; nothing was started or written.
@@ -89,6 +100,7 @@ def run(
     for path in before:
         (project.root / path).parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(plan)
+    plan.copy.unlink(missing_ok=True)  # from here on, what it shows may be written over
     started = datetime.datetime.now(datetime.UTC)
     outcome = execute(
         plan.source,
@@ -99,6 +111,8 @@ def run(
         limits=request.limits,
         environment=environment,
         progress=progress,
+        echo=echo,
+        keep=lambda document: _keep(plan, document),
     )
     cause = outcome.cause or unwritten(plan, before)
     text = serialise(record.described(plan, outcome, cause))
@@ -125,11 +139,16 @@ def _environment(plan: Plan) -> dict[str, str]:
     return found
 
 
+def _keep(plan: Plan, document: Any) -> None:
+    """Write the notebook while it runs: what is left of a run that cannot say how it ended."""
+    partial = record.unfinished(plan, document)
+    files.write_text(plan.failed(".ipynb"), serialise(partial))
+
+
 def _failure(plan: Plan, outcome: Outcome, cause: str, text: str) -> RunFailedError:
     """Write the notebook as far as it came and its report; return the error to raise."""
     from mlnb import reports
 
-    plan.copy.unlink(missing_ok=True)  # its outputs may have been written over
     files.write_text(plan.failed(".ipynb"), text)
     page = plan.failed(".html")
     files.write_text(page, reports.render_failed(json.loads(text), plan.source.path))

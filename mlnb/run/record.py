@@ -26,14 +26,10 @@ def described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
     document: dict[str, Any] = outcome.document
     root = plan.project.root
     document["metadata"]["mlnb"] = {
-        "format": FORMAT,
-        "stage": plan.name,
-        "notebook": plan.project.relative(plan.source.path),
+        **_known(plan),
         "status": "failed" if cause else "passed",
         "cause": cause,
         "failed_cell": None if outcome.failed_cell is None else outcome.failed_cell - 1,
-        "parameters": [_parameter(plan, p) for p in plan.contract.parameters],
-        "code": plan.mirror.digest,
         "inputs": {path: files.digest_tree(root / path) for path in plan.inputs()},
         "outputs": {
             path: files.digest_tree(root / path)
@@ -43,6 +39,27 @@ def described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
         "environment": {"python": platform.python_version(), "packages": _packages(plan.source)},
     }
     return document
+
+
+def unfinished(plan: Plan, document: dict[str, Any]) -> dict[str, Any]:
+    """Return the notebook of a run that is still going, with what can be said of it."""
+    document["metadata"]["mlnb"] = {
+        **_known(plan),
+        "status": "unfinished",
+        "cause": "The run had come this far; if it is not going any more, it was killed.",
+    }
+    return document
+
+
+def _known(plan: Plan) -> dict[str, Any]:
+    """Return what is known of a run before it starts."""
+    return {
+        "format": FORMAT,
+        "stage": plan.name,
+        "notebook": plan.project.relative(plan.source.path),
+        "parameters": [_parameter(plan, p) for p in plan.contract.parameters],
+        "code": plan.mirror.digest,
+    }
 
 
 def keep(
