@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -94,6 +95,12 @@ def parser() -> argparse.ArgumentParser:
     )
     repro.set_defaults(words=[])
 
+    worker = add("worker", _worker, "Look after the warm worker, which makes runs quick.")
+    worker.add_argument("action", choices=("status", "stop", "log", "serve"))
+    worker.add_argument("path", nargs="?", help=argparse.SUPPRESS)
+    worker.add_argument("without", nargs="?", default="{}", help=argparse.SUPPRESS)
+    worker.add_argument("--json", action="store_true", help="print the status as JSON")
+
     add("code", _code, "Mirror the notebooks' code to .mlnb/code, which DVC watches.")
 
     lint = add("lint", _lint, "Check that notebooks, dvc.yaml and params.yaml agree.")
@@ -120,6 +127,34 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--atol", type=float, default=1e-9, help="absolute tolerance (default %(default)g)"
     )
+
+    sweep = add("sweep", _sweep, "Try many values: each trial is a candidate.")
+    sweep.usage = (
+        "mlnb sweep KEY=VALUES... --metric METRIC [-n N] [-j N] [--sampler tpe|random|grid]\n"
+        "                  [--minimize] [--seed S] [--name NAME] [--json]\n"
+        "       mlnb sweep apply RUN\n"
+        "       mlnb sweep show NAME [--json]\n"
+        "       mlnb sweep list"
+    )
+    sweep.add_argument(
+        "what",
+        nargs="+",
+        metavar="KEY=VALUES",
+        help="a dotted name of params.yaml (FILE:NAME for another file) and a,b,c or LOW:HIGH,"
+        " LOW:HIGH:log, LOW:HIGH:step=S",
+    )
+    sweep.add_argument("--metric", metavar="METRIC", help="what to make the most of: STAGE.NAME")
+    sweep.add_argument(
+        "-n", "--trials", type=_count, metavar="N", help="trials in all (default 20; a grid's all)"
+    )
+    sweep.add_argument(
+        "-j", "--jobs", type=_count, default=1, metavar="N", help="at the same time (default 1)"
+    )
+    sweep.add_argument("--sampler", default="tpe", help="tpe, random or grid (default tpe)")
+    sweep.add_argument("--minimize", action="store_true", help="make the least of the metric")
+    sweep.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampler")
+    sweep.add_argument("--name", default="", help="to go on with it, or to know it again")
+    sweep.add_argument("--json", action="store_true", help="print the trials as JSON")
 
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")
     add("report", _report, "Render the executed notebooks to reports/*.html.")
@@ -165,6 +200,34 @@ def _repro(options: argparse.Namespace) -> int:
         return reproduce(find(), options.words)
 
 
+def _worker(options: argparse.Namespace) -> int:
+    from mlnb.project import find
+    from mlnb.worker import control
+
+    project = find()
+    if options.action == "serve":
+        from mlnb import reports, reproduce, sweep
+
+        control.serve(
+            project,
+            Path(options.path),
+            json.loads(options.without),
+            command=main,
+            first=("mlnb.execute:load", "mlnb.run:warm", "mlflow"),
+            later=(*reproduce.PRELOAD, *reports.PRELOAD, *sweep.PRELOAD),
+        )
+        return 0
+    if options.action == "stop":
+        print(control.stop(project))
+        return 0
+    if options.action == "log":
+        print(control.log(project), end="")
+        return 0
+    found = control.status(project)
+    print(json.dumps(found, indent=2) if options.json else control.told(found))
+    return 0
+
+
 def _code(options: argparse.Namespace) -> int:
     from mlnb.mirror import write_all
     from mlnb.project import find
@@ -175,6 +238,11 @@ def _code(options: argparse.Namespace) -> int:
         print(f"{'updated' if path.exists() else 'removed'} {project.relative(path)}")
     if not changed:
         print("code mirrors are up to date")
+    if "DVC_STAGE" in os.environ:
+        # Notebooks are likely to run next: their worker can start while DVC goes on.
+        from mlnb.worker import client
+
+        client.ensure(str(project.root), os.environ)
     return 0
 
 
@@ -217,6 +285,65 @@ def _verify(options: argparse.Namespace) -> int:
     )
     print(verify.format_verification(found))
     return 0 if found.passed else 1
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from mlnb import sweep
+    from mlnb.project import find
+    from mlnb.sweep import table
+
+    project = find()
+    verb, *names = options.what
+    if verb == "list" and not names:
+        table.show_all(sweep.sweeps(project))
+        return 0
+    if verb == "apply" and len(names) == 1:
+        record, trial, changes = sweep.apply(project, names[0])
+        _write(changes, project.root)
+        print(f"These are the values of {record.name}/{trial.number}. Now run: dvc repro")
+        return 0
+    if verb == "show" and len(names) == 1:
+        found = sweep.read(sweep.path_of(project, names[0]))
+    else:
+        from mlnb.run import warm
+
+        with _terminable(), table.Progress() as progress:
+            found = sweep.sweep(
+                project, _sought(options), run=_in_process, warm=warm, watch=progress
+            )
+    if options.json:
+        print(json.dumps(table.document(found), indent=2))
+    else:
+        table.show(found)
+    return 0 if verb == "show" or found.best() else 1
+
+
+def _sought(options: argparse.Namespace) -> Any:
+    """Return what the command line asks a sweep for."""
+    from mlnb import sweep
+
+    if not options.metric:
+        raise MlnbError(
+            "a sweep needs --metric STAGE.NAME", remedy="`dvc metrics show` lists them."
+        )
+    return sweep.Request(
+        space=tuple(options.what),
+        metric=options.metric,
+        trials=options.trials or 0,
+        jobs=options.jobs,
+        sampler=options.sampler,
+        minimize=options.minimize,
+        seed=options.seed,
+        name=options.name,
+    )
+
+
+def _in_process(words: list[str]) -> None:
+    """Run ``mlnb WORDS`` in this process, whose working directory and environment are its own."""
+    options, rest = parser().parse_known_args(words)
+    options.words = rest
+    if code := options.command(options):
+        raise MlnbError(f"`mlnb {' '.join(words)}` ended with {code}")
 
 
 def _track(options: argparse.Namespace) -> int:
@@ -273,6 +400,12 @@ def _pair(text: str) -> tuple[str, str]:
     if not separator or not name.isidentifier():
         raise MlnbError(f"-p takes NAME=VALUE with a Python name, not {text!r}")
     return name, value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

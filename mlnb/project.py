@@ -36,6 +36,8 @@ class Settings:
         output_cap_mb: megabytes of output kept of one cell.
         tracking_uri: MLflow store; empty for the project's own SQLite file.
         experiment: MLflow experiment; empty for the root folder's name.
+        worker_idle: seconds after which the warm worker leaves when nobody needs it; 0 for never.
+        preload: modules that the warm worker imports besides those that notebooks import.
     """
 
     notebooks: tuple[str, ...] = ("notebooks",)
@@ -45,6 +47,8 @@ class Settings:
     output_cap_mb: float = 10
     tracking_uri: str = ""
     experiment: str = ""
+    worker_idle: float = 600
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

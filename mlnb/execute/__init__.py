@@ -83,6 +83,7 @@ def load() -> None:
     with quick_imports():
         import ipykernel.debugger
         import ipykernel.ipkernel  # noqa: F401
+        import IPython.extensions.storemagic  # noqa: F401 - a kernel loads it
         import papermill  # noqa: F401
 
 
@@ -103,11 +104,18 @@ def _document(
     import nbformat
     from papermill.iorw import load_notebook_node
 
-    cells = []
-    for position, cell in enumerate(source.code, 1):
-        made = nbformat.v4.new_code_cell(cell.source, id=f"code-{position}")
-        made.metadata["tags"] = list(cell.tags)
-        cells.append(made)
+    # Made as plain data: nbformat's own functions check each cell against the schema.
+    cells: list[dict[str, Any]] = [
+        {
+            "cell_type": "code",
+            "id": f"code-{position}",
+            "metadata": {"tags": list(cell.tags)},
+            "source": cell.source,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for position, cell in enumerate(source.code, 1)
+    ]
     metadata = {
         # Machines name their kernels differently; what ran is the language.
         "kernelspec": {
@@ -118,7 +126,8 @@ def _document(
         "language_info": {"name": language}
         | ({"pygments_lexer": "ipython3"} if language == "python" else {}),
     }
-    document = load_notebook_node(nbformat.v4.new_notebook(cells=cells, metadata=metadata))
+    made = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells}
+    document = load_notebook_node(nbformat.from_dict(made))
     numbers = [cell.number for cell in source.code]
     if values:
         document = inject(document, values, kernel=kernel or "python3", language=language)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import random
@@ -79,6 +80,7 @@ def _settle_in(
     """Make this fork a process of its own, as one that was started anew would be."""
     os.setsid()
     _end_with(parent)
+    gc.freeze()  # what was imported before stays, and stays shared with the other side
     signal.set_wakeup_fd(-1)
     for handled in _RESET:
         signal.signal(handled, signal.SIG_DFL)
@@ -310,6 +312,7 @@ def _say_goodbye() -> None:
     """Do what an interpreter does at its end, except waiting for threads."""
     import atexit
 
+    gc.freeze()  # IPython would look through all that is about to go
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

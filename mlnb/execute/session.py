@@ -72,7 +72,6 @@ class Session:
         self._interrupted = False
         self._cell_seconds: dict[int, float] = {}
         self._collector: Any = None
-        self._papermill: Any = None
 
     def run(self, drive: Callable[[Session], None]) -> None:
         """Run all cells by ``drive``, inside papermill's engine, and note how it ended."""
@@ -85,7 +84,7 @@ class Session:
 
             @classmethod
             def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **_: Any) -> None:
-                session.document, session._papermill = nb_man.nb, nb_man
+                session.document = nb_man.nb
                 drive(session)
 
         logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -116,14 +115,11 @@ class Session:
         self._position = index + 1
         self.deadlines.cell(self.number)
         self.report()
-        cell = self.document.cells[index]
-        self._papermill.cell_start(cell, index)
         started = time.monotonic()
         try:
             yield
         finally:
             self._cell_seconds[self.number] = time.monotonic() - started
-        self._papermill.cell_complete(cell, index)
 
     @property
     def number(self) -> int:

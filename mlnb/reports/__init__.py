@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from mlnb.reports.merge import Merged
     from mlnb.reports.page import Page, Surroundings
 
-__all__ = ["StageReport", "build", "render", "render_failed", "render_index"]
+__all__ = ["PRELOAD", "StageReport", "build", "render", "render_failed", "render_index", "warm"]
+
+PRELOAD = ("mlnb.reports.stages", "mlnb.reports.index", "mlnb.reports:warm")
+"""What a warm worker may have done before ``report`` is called in its child."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,15 @@ def render_failed(executed_nb: Mapping[str, Any], source: Path | None) -> str:
     page = compose(merge(source, run), run, name=run.stage or "notebook", title="")
     failure = next((cell for cell in page.cells if cell.state == "failed"), None)
     return dataclasses.replace(page, failure=failure).render()
+
+
+def warm() -> None:
+    """Render something small, so that templates, lexers and their patterns are compiled."""
+    from mlnb.reports.page import template
+
+    code = {"cell_type": "code", "source": "x = f'{1:d}'  # one", "outputs": [], "metadata": {}}
+    render_failed({"cells": [code], "metadata": {}}, None)
+    template("index.html.j2")
 
 
 def _pages(reports: Sequence[StageReport], root: Path) -> list[tuple[Page, Merged]]:

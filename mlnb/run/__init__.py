@@ -38,6 +38,7 @@ __all__ = [
     "prepare",
     "run",
     "serialise",
+    "warm",
 ]
 
 
@@ -126,6 +127,18 @@ def run(
         "" if plan.contract.cell else f"{plan.source.path} has no parameters cell; it ran as it is."
     )
     return Result(plan.name, plan.copy, outcome.seconds, len(plan.source.code), notice)
+
+
+def warm() -> None:
+    """Do once what every run in the project around the working directory would do again."""
+    import nbformat
+
+    from mlnb import pipeline
+    from mlnb.project import find
+
+    record.installed()
+    nbformat.v4.new_code_cell("")  # compiles the schema of notebooks
+    pipeline.load(find())  # the files' content is known as long as they do not change
 
 
 def _environment(plan: Plan) -> dict[str, str]:

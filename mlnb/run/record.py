@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import json
+import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlnb import files, modules
@@ -16,6 +21,7 @@ from mlnb.notebook import Notebook
 from mlnb.run.plan import Plan
 
 FORMAT = 1
+_FIRST_PART = re.compile(rb"^[^/.,\r\n]+", re.MULTILINE)
 
 
 def described(plan: Plan, outcome: Outcome, cause: str) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 def _packages(source: Notebook) -> dict[str, str]:
     """Return the versions of the installed packages that the notebook imports itself."""
-    from importlib import metadata
+    from importlib.metadata import Distribution
 
     names = {
         item.module.split(".")[0]
@@ -124,6 +130,29 @@ def _packages(source: Notebook) -> dict[str, str]:
         if (tree := modules.parse(cell)) is not None
         for item in modules.imports(tree)
     }
-    owners = metadata.packages_distributions()
-    found = {owner for name in names - sys.stdlib_module_names for owner in owners.get(name, ())}
-    return {name: metadata.version(name) for name in sorted(found)}
+    wanted = {os.fsencode(name) for name in names - sys.stdlib_module_names}
+    found = {}
+    for folder, modules_of in installed().items():
+        if wanted & modules_of:
+            distribution = Distribution.at(folder)
+            found[distribution.name] = distribution.version
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def installed() -> dict[Path, frozenset[bytes]]:
+    """Return the folder of each distribution and the top-level modules that it brings.
+
+    importlib.metadata answers the same, but parses every line that every distribution lists.
+    """
+    folders = (path for place in sys.path for path in Path(place).glob("*.dist-info"))
+    return {folder: frozenset(_FIRST_PART.findall(_listed(folder))) for folder in folders}
+
+
+def _listed(folder: Path) -> bytes:
+    """Return the files of a distribution, a line each; of one in development, its modules."""
+    parts = []
+    for name in ("top_level.txt", "RECORD"):
+        with contextlib.suppress(FileNotFoundError):
+            parts.append((folder / name).read_bytes())
+    return b"\n".join(parts)

@@ -1,0 +1,409 @@
+"""The warm worker: one thread that imports, listens, forks and passes on, and computes nothing.
+
+Each request becomes a child with the client's own environment, working directory, limits and
+standard streams. The client's connection is the leash: its signals go to the child, and when it
+breaks, the child ends, with all that it started. The worker itself leaves when nobody has asked
+for anything for a while, when its project is gone, or when what it has imported has changed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import marshal
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mlnb.worker import client
+from mlnb.worker.preload import Preload
+
+_TICK = 1.0
+_PATIENCE = 5.0
+"""Seconds that a client has to send its request."""
+
+_GRACE = 5.0
+"""Seconds between asking a child to end and killing it."""
+
+_BECOME_REAPER, _PARENT_DEATH_SIGNAL = 36, 1
+_SIGNALS = {client.INTERRUPT: signal.SIGINT, client.TERMINATE: signal.SIGTERM}
+
+
+@dataclass
+class _Child:
+    """A command that runs, and who asked for it."""
+
+    words: list[str]
+    link: socket.socket
+    started: float = field(default_factory=time.monotonic)
+    ending: float = 0.0
+
+
+class Server:
+    """A worker that serves one socket.
+
+    Args:
+        listener: the socket.
+        path: where it lies.
+        root: the project.
+        command: what a child does with the words of a command; returns the exit code.
+        preload: what is imported, and whether that is still true.
+        idle: seconds without a command after which it leaves.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        path: Path,
+        root: Path,
+        *,
+        command: Callable[[Sequence[str]], int],
+        preload: Preload,
+        idle: float,
+    ) -> None:
+        self._listener, self._path, self._root = listener, path, root
+        self._command, self._preload, self._idle = command, preload, idle
+        self._children: dict[int, _Child] = {}
+        self._served = 0
+        self._started = self._last = time.monotonic()
+        self._leaving = ""
+        self._inode = path.stat().st_ino
+
+    def serve(self) -> None:
+        """Serve until there is a reason to leave."""
+        _adopt_orphans()
+        woken, wakes = os.pipe()
+        for fd in (woken, wakes):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._noted)
+        self._wake = (woken, wakes)
+        gc.collect()
+        gc.freeze()  # what is here stays; children need not look at it, and share it longer
+        _log(f"ready in {time.monotonic() - self._started:.1f} s; {self._preload}")
+        while self._children or not self._leaving:
+            self._turn()
+        _log(f"leaves: {self._leaving}")
+
+    def _noted(self, number: int, frame: object) -> None:
+        if number != signal.SIGCHLD:
+            self._leave(f"{signal.Signals(number).name} came")
+            for child in self._children.values():
+                child.ending = child.ending or time.monotonic()
+
+    def _leave(self, why: str) -> None:
+        """Take no more commands; the socket's place is free for another worker."""
+        if not self._leaving:
+            self._leaving = why
+            with contextlib.suppress(FileNotFoundError):
+                if self._path.stat().st_ino == self._inode:  # no later worker's
+                    self._path.unlink()
+            self._listener.close()
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        links = {child.link.fileno(): pid for pid, child in self._children.items()}
+        for fd in (self._wake[0], *links, *(() if self._leaving else (self._listener.fileno(),))):
+            poll.register(fd, select.POLLIN)
+        listening = -1 if self._leaving else self._listener.fileno()
+        free = not self._children and time.monotonic() - self._last > _TICK
+        ready = [fd for fd, _ in poll.poll(0 if free and self._preload.more else _TICK * 1000)]
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake[0], 4096)
+        self._reap()
+        for fd in ready:
+            if fd in links and links[fd] in self._children:
+                self._hear(links[fd])
+            elif fd == listening and not self._leaving:
+                self._welcome()
+        self._look()
+        if free and not ready and not self._leaving:
+            self._preload.go_on()
+
+    def _look(self) -> None:
+        """End what was asked to end and has not; leave if there is a reason."""
+        now = time.monotonic()
+        for pid, child in self._children.items():
+            if child.ending and now - child.ending > _GRACE:
+                _kill(pid)
+        if self._children:
+            self._last = now
+        elif not self._leaving and self._idle and now - self._last > self._idle:
+            self._leave(f"idle for {self._idle:g} s")
+        elif not self._leaving and not self._root.is_dir():
+            self._leave("the project is gone")
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _welcome(self) -> None:
+        link, _ = self._listener.accept()
+        link.settimeout(_PATIENCE)
+        streams: list[int] = []
+        try:
+            peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if int.from_bytes(peer[4:8], sys.byteorder) != os.getuid():
+                raise PermissionError("another user's")
+            request, streams = _request(link)
+            link.settimeout(None)
+            self._serve(link, request, streams)
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            if not isinstance(error, EOFError):  # somebody just looked whether we are here
+                _log(f"a request that cannot be served: {error!r}")
+            link.close()
+        finally:
+            for fd in streams:
+                os.close(fd)
+
+    def _serve(self, link: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+        op = request["op"]
+        if op == "status":
+            _answer(link, self._status())
+            link.close()
+        elif op == "stop":
+            _answer(link, {"stopping": True})
+            link.close()
+            self._noted(signal.SIGTERM, None)
+            for pid in self._children:
+                os.kill(pid, signal.SIGTERM)
+        elif changed := self._preload.changed():
+            self._leave(changed)
+            _answer(link, {"leaving": changed})
+            link.close()
+        elif unsafe := self._preload.unsafe():
+            _answer(link, {"refused": unsafe})
+            link.close()
+            self._leave(unsafe)
+        else:
+            self._start(link, request, streams)
+
+    def _start(self, link: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        us = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, or no memory; that may pass
+            _answer(link, {"refused": f"cannot fork: {error.strerror}"})
+            link.close()
+            return
+        if not pid:
+            self._become(request, streams, us)
+        _answer(link, {"taken": pid})
+        self._served += 1
+        self._children[pid] = _Child(list(request["words"]), link)
+
+    def _hear(self, pid: int) -> None:
+        """Pass on what the client says; silence for ever means that it has died."""
+        child = self._children[pid]
+        try:
+            said = child.link.recv(16)
+        except OSError:
+            said = b""
+        with contextlib.suppress(ProcessLookupError):
+            for word in said:
+                os.kill(pid, _SIGNALS.get(bytes([word]), signal.SIGTERM))
+            if not said and not child.ending:
+                child.ending = time.monotonic()
+                os.kill(pid, signal.SIGTERM)
+        if not said:
+            # Nothing more to hear; a socket at its end would wake us for ever.
+            child.link.close()
+            child.link = socket.socket(socket.AF_UNIX)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if (child := self._children.pop(pid, None)) is None:
+                continue  # left behind by a command, and adopted
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0:
+                self._end_orphans()
+            _log(f"{' '.join(child.words)}: {code} after {time.monotonic() - child.started:.2f} s")
+            with contextlib.suppress(OSError):
+                _answer(child.link, {"exit": code} if code >= 0 else {"killed": _how(-code)})
+            child.link.close()
+            self._last = time.monotonic()
+
+    def _end_orphans(self) -> None:
+        """Kill what a command that was killed has left behind; it has become ours."""
+        import psutil
+
+        for left in psutil.Process().children():
+            if left.pid not in self._children:
+                below = []
+                with contextlib.suppress(psutil.Error):
+                    below = left.children(recursive=True)
+                for one in (left, *below):
+                    with contextlib.suppress(psutil.Error):
+                        one.kill()
+
+    def _status(self) -> dict[str, Any]:
+        now = time.monotonic()
+        return {
+            "pid": os.getpid(),
+            "root": str(self._root),
+            "seconds": now - self._started,
+            "idle": now - self._last if not self._children else 0.0,
+            "leaves_after": self._idle,
+            "served": self._served,
+            "memory": _memory(os.getpid()),
+            "preloaded": self._preload.loaded,
+            "left_out": self._preload.left_out,
+            "children": [
+                {
+                    "pid": pid,
+                    "words": child.words,
+                    "seconds": now - child.started,
+                    "memory": _memory(pid),
+                }
+                for pid, child in self._children.items()
+            ],
+        }
+
+    # --- in the child ---------------------------------------------------------------------------
+
+    def _become(self, request: dict[str, Any], streams: list[int], parent: int) -> NoReturn:
+        """Be the child: run the command as a process that the client had started itself."""
+        code = 1
+        try:
+            self._settle_in(request, streams, parent)
+            code = self._command(request["words"])
+            atexit._run_exitfuncs()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except BaseException:  # noqa: BLE001 - nothing may return into the worker's code
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            os._exit(code)
+
+    def _settle_in(self, request: dict[str, Any], streams: list[int], parent: int) -> None:
+        os.setsid()
+        _end_with(parent)
+        signal.set_wakeup_fd(-1)
+        for handled in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(handled, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._listener.close()
+        for child in self._children.values():
+            child.link.close()
+        for fd in self._wake:
+            os.close(fd)
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        _bind(request)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.chdir(request["cwd"])
+        time.tzset()
+        tempfile.tempdir = None
+        random.seed()
+        if "numpy.random.mtrand" in sys.modules:
+            sys.modules["numpy.random.mtrand"].seed()
+        sys.argv = ["mlnb", *request["words"]]
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc] # noqa: SIM115
+        sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+        gc.enable()
+
+
+def _text(number: int) -> Any:
+    """Return a text stream as an interpreter makes it for a standard stream."""
+    errors = "backslashreplace" if number == 2 else "strict"
+    return open(number, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
+
+
+def _bind(request: dict[str, Any]) -> None:
+    """Take on the client's mask, limits and cores."""
+    import resource
+
+    os.umask(request["umask"])
+    for name, (soft, hard) in request["limits"].items():
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, request["cores"])
+
+
+def _request(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return a request and the file descriptors that came with it."""
+    data, streams, _, _ = socket.recv_fds(link, 1 << 16, 3)
+    if not data:
+        raise EOFError
+    try:
+        size = int.from_bytes(data[:4], "big") + 4
+        while len(data) < size:
+            part = link.recv(size - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return marshal.loads(data[4:]), streams
+    except BaseException:
+        for fd in streams:
+            os.close(fd)
+        raise
+
+
+def _answer(link: socket.socket, answer: dict[str, Any]) -> None:
+    client.send(link, marshal.dumps(answer), ())
+
+
+def _adopt_orphans() -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
+
+
+def _end_with(parent: int) -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _how(number: int) -> str:
+    from mlnb.kernel import death
+
+    return death(-number, "").strip()
+
+
+def _memory(pid: int) -> dict[str, int]:
+    """Return bytes in memory: ``shared`` with other processes in part, and ``private``."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    sizes = {key: int(rest.split()[0]) * 1024 for key, _, rest in (x.partition(":") for x in lines)}
+    private = sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)
+    return {"resident": sizes["Rss"], "proportional": sizes["Pss"], "private": private}
+
+
+def _log(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
