@@ -1,0 +1,107 @@
+"""One ``mlnb repro`` at a time: who comes second waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+# Seconds. A number is not given to another process as quickly; a clock may be set by less.
+_SAME = 2.0
+
+
+class Turn:
+    """The turn to reproduce a project, kept by a lock that ends with its process.
+
+    The lock's file names its holder, then what that one started, a process a line; it is emptied
+    at a good end. What stands there when the turn is taken was left by a run that was killed, and
+    may still write: it is ended.
+
+    Args:
+        path: the lock's file.
+        say: tells the person a line.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Turn:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a+", encoding="ascii")
+        try:
+            self._lock(file)
+            self._end_leftovers(file)
+            file.truncate(0)
+            self._file = file
+            self.started(os.getpid())
+        except BaseException:
+            file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+    def started(self, pid: int) -> None:
+        """Note a process of this turn."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._file.fileno(), f"{pid} {born(pid)}\n".encode())
+
+    def _lock(self, file: IO[str]) -> None:
+        if os.name == "nt":
+            return  # DVC's own lock is all there is
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.readline().partition(" ")[0].strip() or "?"
+            self._say(f"waiting for another mlnb repro (pid {holder}) to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def _end_leftovers(self, file: IO[str]) -> None:
+        file.seek(0)
+        for line in file.readlines()[1:]:
+            pid, _, when = line.strip().partition(" ")
+            if pid.isdecimal() and when and lives(int(pid), float(when)) and end(int(pid)):
+                self._say(f"ended process {pid}, which a killed mlnb repro had left running")
+
+
+def end(pid: int) -> bool:
+    """Kill a process and all that descend from it, and wait; return whether there was any."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.Error:
+        return False
+    for one in family:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    psutil.wait_procs(family, timeout=5)
+    return True
+
+
+def born(pid: int) -> float:
+    """Return when a process began, in seconds since the epoch; 0 when there is none."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return 0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return 0
+
+
+def lives(pid: int, when: float) -> bool:
+    """Whether the process ``pid`` that began at ``when`` is alive, and not another one since."""
+    return abs(born(pid) - when) < _SAME
