@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_MARK = "MLNB_BENCHMARK"
+_MARK = "BENCHMARK_MARK"
 _TICK = os.sysconf("SC_CLK_TCK")
 _QUIET = 0.2
 _PATIENCE = 60.0
@@ -154,7 +154,7 @@ class Meter:
         self.settle()
         after = self._marked()
         if lost := before.keys() - after.keys():
-            raise BenchmarkError(f"process {lost} ended inside the measure, its time is lost")
+            raise BenchmarkError(f"ended inside the measure, their time is lost: {sorted(lost)}")
         cpu = _children() - own + sum(after.values()) - sum(before.values())
         return Cost(wall / times, cpu / times)
 
@@ -186,18 +186,18 @@ class Meter:
         """Kill all that our commands left behind."""
         deadline = time.monotonic() + _PATIENCE
         while (left := self._marked()) and time.monotonic() < deadline:
-            for process in left:
+            for process, _ in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.05)
 
-    def _marked(self) -> dict[int, float]:
+    def _marked(self) -> dict[tuple[int, str], float]:
         """Return the seconds used by each marked process and the children it has reaped.
 
         What a child has used moves to its parent when it ends, so that the sum loses nothing as
         long as the parents live.
         """
-        found: dict[int, float] = {}
+        found: dict[tuple[int, str], float] = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal() or int(folder.name) == os.getpid():
                 continue
@@ -205,8 +205,10 @@ class Meter:
                 if self._mark in b"\0" + (folder / "environ").read_bytes():
                     # The name in brackets may hold spaces; fields 14 to 17 are the times.
                     fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                    words = (folder / "cmdline").read_text().split("\0")
                     if fields[0] != "Z":
-                        found[int(folder.name)] = sum(map(int, fields[11:15])) / _TICK
+                        used = sum(map(int, fields[11:15])) / _TICK
+                        found[int(folder.name), " ".join(words[:8])] = used
         return found
 
 

@@ -72,6 +72,8 @@ class Workplace:
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="mlnb-benchmark-"))
         self.ledger = self.root / "ledger.jsonl"
+        runtime = self.root / "runtime"
+        runtime.mkdir()
         self.meter = Meter(
             {
                 "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
@@ -80,7 +82,8 @@ class Workplace:
                 "DVC_NO_ANALYTICS": "1",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "MLFLOW_EXPERIMENT_NAME": _EXPERIMENT,
-                "JUPYTER_RUNTIME_DIR": str(self.root / "runtime"),
+                "XDG_RUNTIME_DIR": str(runtime),  # where workers have their sockets
+                "JUPYTER_RUNTIME_DIR": str(runtime),
                 "IPYTHONDIR": str(self.root / "ipython"),
             },
             mark=str(self.root),
