@@ -206,15 +206,13 @@ def _worker(options: argparse.Namespace) -> int:
 
     project = find()
     if options.action == "serve":
-        from mlnb import reports, reproduce, sweep
-
         control.serve(
             project,
             Path(options.path),
             json.loads(options.without),
             command=main,
-            first=("mlnb.execute:load", "mlnb.run:warm", "mlflow"),
-            later=(*reproduce.PRELOAD, *reports.PRELOAD, *sweep.PRELOAD),
+            first=("mlnb.execute:load", "mlnb.run:warm"),
+            later=("mlflow", "mlnb.reports:warm"),
         )
         return 0
     if options.action == "stop":

@@ -63,11 +63,9 @@ class Place:
         """Run a notebook, and return what it said."""
         return self.call("run", f"notebooks/{name}.ipynb", code=code, **variables)
 
-    def workers(self, **variables: str) -> list[dict[str, Any]]:
+    def workers(self) -> list[dict[str, Any]]:
         """Return what the workers say of themselves."""
-        found: list[dict[str, Any]] = json.loads(
-            self.call("worker", "status", "--json", **variables)
-        )
+        found: list[dict[str, Any]] = json.loads(self.call("worker", "status", "--json"))
         return found
 
     def worker(self) -> dict[str, Any]:
@@ -123,7 +121,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
 def gone(pid: int) -> bool:
     """Whether a process has ended."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

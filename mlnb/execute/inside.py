@@ -27,6 +27,9 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
 
+from mlnb.worker import lessons
+from mlnb.worker.preload import INSTALLED
+
 HEADER = struct.Struct("!II")
 """Length of the JSON and of the binary buffers after it."""
 
@@ -66,6 +69,7 @@ def live(
         asyncio.set_event_loop(loop)
         loop.run_until_complete(_answer(kernel, link))
         code = 0
+        lessons.tell(INSTALLED)
         _say_goodbye()
     except BaseException as error:  # noqa: BLE001 - nothing may return into the parent's code
         with contextlib.suppress(BaseException):

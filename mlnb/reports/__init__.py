@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from mlnb.reports.merge import Merged
     from mlnb.reports.page import Page, Surroundings
 
-__all__ = ["PRELOAD", "StageReport", "build", "render", "render_failed", "render_index", "warm"]
-
-PRELOAD = ("mlnb.reports.stages", "mlnb.reports.index", "mlnb.reports:warm")
-"""What a warm worker may have done before ``report`` is called in its child."""
+__all__ = ["StageReport", "build", "render", "render_failed", "render_index", "warm"]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def serve(
         later=later,
         chosen=project.settings.preload,
         without=dict(without),
+        learned=path.with_suffix(".learned"),
         restart=restarter(words),
     )
     server = Server(

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 import sysconfig
 import threading
@@ -29,7 +30,7 @@ from mlnb.imports import quick_imports
 
 _MODULE = re.compile(rb"^# imports (\S+) sha256:", re.MULTILINE)
 _DELETERS = ("shutil", "os", "posix", "pathlib")
-_INSTALLED = tuple(
+INSTALLED = tuple(
     {
         os.path.realpath(sysconfig.get_path(n))
         for n in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -47,11 +48,13 @@ class Preload:
         later: modules to import, or ``module:function`` to call, when there is nothing to do.
         chosen: modules that the project's settings name; also imported first.
         without: packages that did harm when an earlier self imported them, and the harm.
+        learned: file of what children turned out to import.
         restart: starts the worker anew without some packages; does not return.
 
     Attributes:
         loaded: what was imported.
         left_out: what was not, and why.
+        trial: process id of the fork that is trying imports out; 0 while there is none.
     """
 
     def __init__(
@@ -63,11 +66,18 @@ class Preload:
         later: Sequence[str] = (),
         chosen: Sequence[str] = (),
         without: dict[str, str] | None = None,
+        learned: Path,
         restart: Callable[[dict[str, str]], NoReturn],
     ) -> None:
         self._root, self._folders, self._restart = root, folders, restart
         self._first, self._chosen = first, chosen
-        self._later = list(later)
+        self._learned = learned
+        lines = learned.read_text("utf-8").split() if learned.is_file() else []
+        self._refused = {line[1:] for line in lines if line.startswith("!")}
+        self._later = [name for name in (*later, *lines) if name.lstrip("!") not in self._refused]
+        self._passed: list[str] = []
+        self._told = -1
+        self.trial = 0
         self.left_out = dict(without or {})
         self.loaded: list[str] = []
         self._threads = 0
@@ -93,17 +103,71 @@ class Preload:
     @property
     def more(self) -> bool:
         """Whether there is something to import when there is nothing to do."""
-        while self._later and self._later[0] in {*sys.modules, *self.loaded, *self.left_out}:
-            self._later.pop(0)
-        return bool(self._later)
+        self._later = [n for n in self._later if n not in sys.modules and n not in self.loaded]
+        return bool(self._later or self._passed) and not self.trial
 
     def go_on(self) -> None:
-        """Import one more module that some command may need."""
-        if self.more:
-            with _guarded_exits(), quick_imports():
-                self._load(self._later.pop(0))
+        """Import a little of what some command may need.
+
+        Nobody knows yet whether these modules are harmless, so a fork imports them first.
+        """
+        if self._passed:
+            with _guarded_exits():
+                self._load(self._passed.pop(0))
             self._threads = _threads()
             self._files = _own_files()
+        elif self.more:
+            reader, writer = os.pipe()
+            self.trial = os.fork()
+            if not self.trial:
+                self._try_out(writer)
+            os.close(writer)
+            self._told = reader
+
+    def _try_out(self, writer: int) -> NoReturn:
+        """Be the fork: import what is left until something does harm, and say how far that was."""
+        signal.set_wakeup_fd(-1)
+
+        def stop(without: dict[str, str]) -> NoReturn:
+            os.write(writer, b"!")
+            os._exit(0)
+
+        self._restart = stop
+        try:
+            for name in self._later:
+                self.left_out.clear()
+                self._load(name)
+                os.write(writer, b"-" if name in self.left_out else b"+")
+        finally:
+            os._exit(0)
+
+    def judged(self) -> None:
+        """Take in what the fork has found out; it has ended."""
+        verdicts = os.read(self._told, 1 << 16)
+        os.close(self._told)
+        self.trial = 0
+        tried, self._later = self._later[: len(verdicts)], self._later[len(verdicts) :]
+        if not verdicts:
+            self._later = []  # it died without a word; what is left may do the same
+        for name, verdict in zip(tried, verdicts, strict=True):
+            if verdict == ord("+"):
+                self._passed.append(name)
+            elif verdict == ord("!"):
+                self._refuse(name)
+
+    def _refuse(self, name: str) -> None:
+        self._refused.add(name)
+        with self._learned.open("a", encoding="utf-8") as file:
+            file.write(f"!{name}\n")
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Import ``names``, too, when there is nothing to do, and after the next start."""
+        known = {*sys.modules, *self._later, *self._passed, *self._refused}
+        new = [name for name in dict.fromkeys(names) if name not in known]
+        if new:
+            self._later += new
+            with self._learned.open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}\n" for name in new)
 
     def changed(self) -> str:
         """Return why what is imported here is no longer what a notebook would import."""
@@ -147,15 +211,17 @@ class Preload:
 
     def _judge(self, name: str, package: str, askers: set[str], spoke: bool) -> None:
         if _extra_threads():
-            self._restart({**self.left_out, package: "it starts threads when it is imported"})
+            self._begin_again(package, "it starts threads when it is imported")
         if spoke:
-            self._restart({**self.left_out, package: "it writes or warns when it is imported"})
+            self._begin_again(name, "it writes or warns when it is imported")
         if any(asker.partition(".")[0] == package for asker in askers):
-            why = "it asks at import which notebook it is in"
-            self._restart({**self.left_out, name: why})
+            self._begin_again(name, "it asks at import which notebook it is in")
         for asker in askers:
             # Another package has imported it for itself; a notebook gets a new one.
             sys.modules.pop(asker, None)
+
+    def _begin_again(self, without: str, why: str) -> NoReturn:
+        self._restart({**self.left_out, without: why})
 
     def _wanted(self) -> list[str]:
         """Return what the notebooks import of installed software, in the mirrors' order."""
@@ -226,7 +292,7 @@ def _comes_from(package: str) -> bool:
     places = list(spec.submodule_search_locations or ()) if spec else []
     if spec and spec.origin:
         places.append(spec.origin)
-    return any(os.path.realpath(place).startswith(_INSTALLED) for place in places)
+    return any(os.path.realpath(place).startswith(INSTALLED) for place in places)
 
 
 # --- what an import does besides ----------------------------------------------------------------
@@ -321,13 +387,13 @@ def _tasks() -> list[str]:
 
 def _folders_of_packages() -> dict[str, int]:
     """Return when each folder that packages are imported from last gained or lost one."""
-    return {folder: _mtime(folder) for folder in sys.path if folder.startswith(_INSTALLED)}
+    return {folder: _mtime(folder) for folder in sys.path if folder.startswith(INSTALLED)}
 
 
 def _own_files() -> dict[str, int]:
     """Return the loaded files that somebody may be working on: what is not plainly installed."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {file: _mtime(file) for file in files if file and not file.startswith(_INSTALLED)}
+    return {file: _mtime(file) for file in files if file and not file.startswith(INSTALLED)}
 
 
 def _mtime(path: str) -> int:

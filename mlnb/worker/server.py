@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlnb.worker import client
-from mlnb.worker.preload import Preload
+from mlnb.worker import client, lessons
+from mlnb.worker.preload import INSTALLED, Preload
 
 _TICK = 1.0
 _PATIENCE = 5.0
@@ -82,6 +82,7 @@ class Server:
     def serve(self) -> None:
         """Serve until there is a reason to leave."""
         _adopt_orphans()
+        lessons.open_book()
         woken, wakes = os.pipe()
         for fd in (woken, wakes):
             os.set_blocking(fd, False)
@@ -129,6 +130,7 @@ class Server:
                 self._welcome()
         self._look()
         if free and not ready and not self._leaving:
+            self._preload.learn(lessons.read())
             self._preload.go_on()
 
     def _look(self) -> None:
@@ -229,6 +231,9 @@ class Server:
                 return
             if not pid:
                 return
+            if pid == self._preload.trial:
+                self._preload.judged()
+                continue
             if (child := self._children.pop(pid, None)) is None:
                 continue  # left behind by a command, and adopted
             code = os.waitstatus_to_exitcode(status)
@@ -284,6 +289,7 @@ class Server:
         try:
             self._settle_in(request, streams, parent)
             code = self._command(request["words"])
+            lessons.tell(INSTALLED)
             atexit._run_exitfuncs()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
@@ -300,6 +306,7 @@ class Server:
     def _settle_in(self, request: dict[str, Any], streams: list[int], parent: int) -> None:
         os.setsid()
         _end_with(parent)
+        lessons.begin()
         signal.set_wakeup_fd(-1)
         for handled in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(handled, signal.SIG_DFL)
