@@ -10,14 +10,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 import pytest
+from dvc.utils.serialize import modify_yaml, parse_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlnb.reproduce import lanes
 from mlnb.reproduce.commands import is_ours
+from mlnb.reproduce.lockfile import LockFiles
+from mlnb.reproduce.parsing import Parses
+from notebooks import parameters, write
 
 # `left` is slower than `right` where SLOW is set, which a serial run must not wait for.
 DIAMOND = """
@@ -59,20 +68,22 @@ wait_for() {
 SITE = Path(tempfile.gettempdir()) / "mlnb-test-site"
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return an environment in which `mlnb` and `dvc` are found and no worker is started."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLNB_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(SITE), "MLNB_WARM": "0"}
-    return kept | own | more
+    return {**kept, **own, **more}
 
 
-def start(root: Path, *command: str, **more: str) -> subprocess.Popen[str]:
+def start(
+    root: Path, *command: str, env: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
     """Start a command in ``root``, in a process group of its own."""
     return subprocess.Popen(
         command,
         cwd=root,
-        env=environment(**more),
+        env=environment(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,9 +91,11 @@ def start(root: Path, *command: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def run(root: Path, *command: str, code: int = 0, **more: str) -> str:
+def run(
+    root: Path, *command: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Run a command in ``root`` and return what it printed."""
-    process = start(root, *command, **more)
+    process = start(root, *command, env=env)
     said = process.communicate()[0]
     assert process.returncode == code, f"{command} ended with {process.returncode}:\n{said}"
     return said
@@ -151,7 +164,7 @@ def test_the_same_as_a_serial_run(pair: tuple[Path, Path]) -> None:
 
     def both(*options: str, code: int = 0) -> str:
         run(serial, "dvc", "repro", *options, code=255 if code else 0)
-        said = run(ours, "mlnb", "repro", "-j", "2", *options, code=code, SLOW="yes")
+        said = run(ours, "mlnb", "repro", "-j", "2", *options, code=code, env={"SLOW": "yes"})
         assert state(ours) == state(serial)
         return said
 
@@ -229,7 +242,7 @@ def test_independent_stages_run_at_the_same_time(tmp_path: Path) -> None:
     run(tmp_path, "mlnb", "repro", "-j", "2", "two", "one")
     for flag in tmp_path.glob("*.flag"):
         flag.unlink()
-    run(tmp_path, "mlnb", "repro", "-j", "1", "--force", code=1, PATIENCE="10")
+    run(tmp_path, "mlnb", "repro", "-j", "1", "--force", code=1, env={"PATIENCE": "10"})
 
 
 FAILING = """
@@ -290,8 +303,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signa
     assert "Traceback" not in said
     assert not [child for child in family if child.is_running()]
     assert not any(json.loads((tmp_path / ".dvc/tmp/rwlock").read_text()).values())
-    assert "2 done" in run(tmp_path, "mlnb", "repro", "-j", "2", SHORT="yes")
-    run(tmp_path, "dvc", "repro", "--force", SHORT="yes")
+    assert "2 done" in run(tmp_path, "mlnb", "repro", "-j", "2", env={"SHORT": "yes"})
+    run(tmp_path, "dvc", "repro", "--force", env={"SHORT": "yes"})
 
 
 HELD = """
@@ -515,7 +528,7 @@ def test_matrix_and_subfolder(tmp_path: Path) -> None:
         (root / "sub").mkdir()
         (root / "sub/dvc.yaml").write_text(SUB)
     run(roots[0], "dvc", "repro", "-P")
-    run(roots[1], "mlnb", "repro", "-P", "-j", "5", SLOW="yes")
+    run(roots[1], "mlnb", "repro", "-P", "-j", "5", env={"SLOW": "yes"})
     assert state(roots[1]) == state(roots[0])
     assert (roots[1] / ".mlnb/logs/sub/last.log").is_file()
     assert (roots[1] / ".mlnb/logs/grid@a-1.log").is_file()
@@ -573,9 +586,155 @@ def test_orphans_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert orphan.is_running()
-    said = run(tmp_path, "mlnb", "repro", SHORT="yes")
+    said = run(tmp_path, "mlnb", "repro", env={"SHORT": "yes"})
     assert "which a killed mlnb repro had left running" in said
     assert not orphan.is_running()
+
+
+NOTEBOOKS = """
+stages:
+  code:
+    cmd: mlnb code
+    deps: [notebooks]
+    outs:
+      - .mlnb/code/one.py: {cache: false, persist: true}
+      - .mlnb/code/two.py: {cache: false, persist: true}
+  one:
+    cmd: mlnb run notebooks/one.ipynb
+    deps: [.mlnb/code/one.py]
+    params: [wait]
+    outs: [one.txt, reports/executed/one.ipynb]
+  two:
+    cmd: mlnb run notebooks/two.ipynb
+    deps: [.mlnb/code/two.py]
+    params: [wait]
+    outs: [two.txt, reports/executed/two.ipynb]
+"""
+
+
+def test_notebooks_go_to_the_warm_worker(tmp_path: Path) -> None:
+    """Stages that run notebooks are forks of one worker, at the same time, and end with us."""
+    make(tmp_path, NOTEBOOKS, params="wait: 0\n")
+    for name, other in (("one", "two"), ("two", "one")):
+        write(
+            tmp_path / f"notebooks/{name}.ipynb",
+            parameters(f"wait: int = 0\nout: 'Out' = '{name}.txt'"),
+            "import pathlib, time",
+            f"pathlib.Path('{name}.flag').touch()\n"
+            f"while not pathlib.Path('{other}.flag').exists():\n    time.sleep(0.02)\n"
+            "time.sleep(wait)",
+            "pathlib.Path(out).write_text('done') and None",
+        )
+    with tempfile.TemporaryDirectory(prefix="mlnb-test-") as sockets:
+        more = {"MLNB_WARM": "1", "XDG_RUNTIME_DIR": sockets}
+        run(tmp_path, "mlnb", "code", env=more)
+        try:
+            assert "3 done" in run(tmp_path, "mlnb", "repro", "-j", "2", env=more)
+            served = run(tmp_path, "mlnb", "worker", "log", env=more)
+            assert {"run notebooks/one.ipynb: 0", "run notebooks/two.ipynb: 0"} <= {
+                line.partition(" ")[2].partition(" after")[0] for line in served.splitlines()
+            }
+            assert "cell 5 of 5" in (tmp_path / ".mlnb/logs/one.log").read_text()
+            run(tmp_path, "dvc", "repro")  # the control: nothing is left to do
+            _interrupt_while_both_wait(tmp_path, more)
+        finally:
+            run(tmp_path, "mlnb", "worker", "stop", env=more)
+
+
+def _interrupt_while_both_wait(root: Path, more: dict[str, str]) -> None:
+    (root / "params.yaml").write_text("wait: 300\n")
+    for name in ("one", "two"):
+        (root / f"{name}.flag").unlink()
+    process = start(root, "mlnb", "repro", "-j", "2", env=more)
+    for name in ("one", "two"):
+        wait_until(root / f"{name}.flag")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 130, said
+    (worker,) = json.loads(run(root, "mlnb", "worker", "status", "--json", env=more))
+    assert worker["children"] == []
+    assert not any(json.loads((root / ".dvc/tmp/rwlock").read_text()).values())
+
+
+entries = st.dictionaries(
+    st.sampled_from(["cmd", "params", "deps", "a: b", "1", "long"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=6,
+    ),
+    min_size=1,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), entries), min_size=1, max_size=5))
+def test_entries_are_written_as_dvc_writes_them(updates: list[tuple[str, Any]]) -> None:
+    """Whatever an entry holds, the file is what DVC makes by reading and writing all of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs, ours = Path(folder, "theirs.lock"), Path(folder, "dvc.lock")
+        files = LockFiles()
+        files.ranks = {str(ours): {}}
+        for name, entry in updates:
+            for path, modify in ((theirs, modify_yaml), (ours, files.modify)):
+                with modify(str(path)) as data:
+                    if not data:
+                        data.update({"schema": "2.0"})
+                    data["stages"] = data.get("stages", {})
+                    data["stages"].update({name: OrderedDict(entry)})
+            assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_lock_with_comments_is_written_as_dvc_does(tmp_path: Path) -> None:
+    """What a person wrote into dvc.lock stays as DVC would leave it."""
+    text = "schema: '2.0'\n# by hand\nstages:\n  b: {cmd: b}   # short\n  a:\n    cmd: a\n"
+    theirs, ours = tmp_path / "theirs.lock", tmp_path / "dvc.lock"
+    files = LockFiles()
+    files.ranks = {str(ours): {"c": 1}}
+    for path, modify in ((theirs, modify_yaml), (ours, files.modify)):
+        path.write_text(text)
+        with modify(str(path)) as data:
+            data["stages"].update({"c": {"cmd": "c"}})
+    assert ours.read_text() == theirs.read_text()
+    assert "# by hand" in ours.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 0o17\nb: 017\nc: 1:30\nd: yes\ne: 1e3\nf: 0x1F\ng: ~\nh: 1_000\n",
+        "a: &x [1, 2]\nb: *x\n",
+        "a: 2020-01-01\n",
+        "1: one\n",
+        "a: .nan\nb: .inf\n",
+        "",
+        "just text",
+    ],
+)
+def test_a_kept_parse_is_the_parsers_own(tmp_path: Path, text: str) -> None:
+    """What a second run gets is what the parser gives, to the types."""
+    for _ in range(2):
+        parses = Parses(tmp_path / "parsed.json", parse_yaml)
+        assert repr(parses.parse(text, "x.yaml")) == repr(parse_yaml(text, "x.yaml"))
+        parses.save()
+
+
+def test_a_kept_parse_is_found_and_torn_ones_are_not(tmp_path: Path) -> None:
+    """A text is parsed once for all runs; a file that is torn or of another format is no answer."""
+    asked = []
+
+    def parse(text: str, path: str, typ: str = "safe") -> Any:
+        asked.append(text)
+        return parse_yaml(text, path, typ)
+
+    kept = tmp_path / "parsed.json"
+    for spoil in ("", "", "{", '{"version": "0", "parsed": {}}', "[]"):
+        if spoil:
+            kept.write_text(spoil)
+        parses = Parses(kept, parse)
+        assert parses.parse("a: 1", "x.yaml") == {"a": 1}
+        parses.save()
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,16 +141,13 @@ class Board:
     @contextmanager
     def shown(self, live: bool) -> Iterator[None]:
         """Show the rows while the block lasts; those not settled then did not run."""
-        try:
-            if live:
-                with self._table():
-                    yield
-            else:
+        with self._table() if live else nullcontext():
+            try:
                 yield
-        finally:
-            for row in self._rows.values():
-                if row.state not in _SETTLED:
-                    row.state = "not run"
+            finally:
+                for row in self._rows.values():
+                    if row.state not in _SETTLED:
+                        row.state = "not run"
 
     @contextmanager
     def _table(self) -> Iterator[None]:
@@ -165,10 +162,7 @@ class Board:
             redirect_stdout=False,
             redirect_stderr=False,
         ) as self._live:
-            try:
-                yield
-            finally:
-                self._live.refresh()
+            yield
         self._live = None
 
     def _render(self, height: int) -> Any:

@@ -9,6 +9,7 @@ text, which is the same as DVC's as long as the file is as DVC writes it; else D
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,8 @@ class LockFiles:
             if text and _text(known) != text:
                 return None
             self._known[path] = known
+        if not all(_lasts(block) for entry, block in known.entries.values() if _has_float(entry)):
+            return None
         return known
 
 
@@ -103,6 +106,27 @@ def _text(known: _Known) -> str:
             known.entries[name] = (entry, block)
     head: str = dumps_yaml({"schema": schema})
     return head + "stages:\n" + "".join(known.entries[name][1] for name in stages)
+
+
+@functools.lru_cache(maxsize=256)
+def _lasts(block: str) -> bool:
+    """Whether DVC writes an entry again as it was, once it has read it.
+
+    Its parser keeps the form of a number, and may lose the last digit of a float by that.
+    """
+    from dvc.utils.serialize import parse_yaml_for_update
+    from dvc.utils.serialize._yaml import dumps_yaml
+
+    text = "stages:\n" + block
+    return bool(dumps_yaml(parse_yaml_for_update(text, "dvc.lock")) == text)
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_float(item) for item in (*value.keys(), *value.values()))
+    if isinstance(value, list):
+        return any(map(_has_float, value))
+    return isinstance(value, float)
 
 
 def _arrange(data: Any, old: list[str], ranks: Mapping[str, int]) -> None:
