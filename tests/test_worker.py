@@ -90,6 +90,7 @@ def sockets() -> Iterator[Path]:
 def place(tmp_path_factory: pytest.TempPathFactory, sockets: Path) -> Iterator[Place]:
     """A project whose worker most tests share."""
     made = Place(tmp_path_factory.mktemp("project"), sockets)
+    made.notebook("print('hello')", name="quick")
     made.notebook("print('hello')")
     made.run()
     yield made
@@ -256,6 +257,21 @@ def test_local_modules_are_never_imported_beforehand(place: Place) -> None:
     assert {found["pid"] for found in place.workers()} == pids
 
 
+def test_what_children_import_later_is_imported_beforehand(place: Place) -> None:
+    """The worker learns what a function imports when it is called; local modules stay out."""
+    (place.root / "notebooks/later.py").write_text("")
+    place.notebook(
+        "import importlib, sys\nprint('wave' in sys.modules, 'later' in sys.modules)\n"
+        "for name in ('wav' + 'e', 'late' + 'r'):\n    importlib.import_module(name)",
+        name="later",
+    )
+    place.run("later")
+    first = place.text(name="later")
+    wait_for(lambda: "wave" in place.worker()["preloaded"])
+    place.run("later")
+    assert (first, place.text(name="later")) == ("False False\n", "True False\n")
+
+
 # --- safe to fork ---------------------------------------------------------------------------------
 
 FITS = """
@@ -263,6 +279,12 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 x = np.random.default_rng(0).normal(size=(2000, 10))
 HistGradientBoostingClassifier(max_iter=3).fit(x, x[:, 0] > 0)
+"""
+
+
+THREAD = """
+import threading, time
+threading.Thread(target=time.sleep, args=[1e6], daemon=True).start()
 """
 
 
@@ -297,8 +319,7 @@ def _known_threads(pid: int) -> int:
     ("code", "why"),
     [
         (FITS, "starts threads"),
-        ("import threading, time\nthreading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()",
-         "starts threads"),
+        (THREAD, "starts threads"),
         ("print('welcome')", "writes or warns"),
         ("import warnings\nwarnings.warn('old')", "writes or warns"),
         ("from IPython import get_ipython\nshell = get_ipython()", "which notebook"),
@@ -356,7 +377,7 @@ def test_children_draw_different_random_numbers(place: Place) -> None:
 def test_output_streams_while_the_notebook_runs(place: Place) -> None:
     """What a cell prints is on the terminal before the cell has ended."""
     place.notebook(
-        "import os, time\nprint('now', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)"
+        "import os, time\nprint('now')\nwhile not os.path.exists('go'): time.sleep(0.01)"
     )
     process = place.popen("run", "notebooks/nb.ipynb")
     assert process.stdout is not None
@@ -369,7 +390,7 @@ def test_output_streams_while_the_notebook_runs(place: Place) -> None:
 def test_a_run_does_not_hold_on_to_its_terminal(place: Place) -> None:
     """A pipe from a command that started a worker ends with the command."""
     place.call("worker", "stop")
-    command = f"{BIN}/mlnb run notebooks/threads.ipynb | cat"
+    command = f"{BIN}/mlnb run notebooks/quick.ipynb | cat"
     subprocess.run(
         ["sh", "-c", command], cwd=place.root, env=place.environment, check=True, timeout=60
     )
@@ -438,7 +459,7 @@ def test_a_killed_child_is_a_failed_run(
     assert client.returncode == 1
     assert "killed by SIGKILL" in said
     wait_for(lambda: all(map(gone, pids)))
-    place.run("threads")
+    place.run("quick")
     assert worker in {found["pid"] for found in place.workers()}
 
 
@@ -476,7 +497,7 @@ def test_a_crash_in_native_code_does_not_reach_the_worker(place: Place) -> None:
     copy = json.loads((place.root / "reports/failed/crash.ipynb").read_bytes())
     assert copy["cells"][0]["outputs"][0]["text"] == "before\n"
     pid = place.worker()["pid"]
-    place.run("threads")
+    place.run("quick")
     assert place.worker()["pid"] == pid
 
 
@@ -507,12 +528,12 @@ def test_a_stranger_at_the_socket_does_no_harm(place: Place) -> None:
     """Garbage, silence and half a request end their connection, and nothing else."""
     import socket
 
-    place.run("threads")
+    place.run("quick")
     (found,) = Path(place.environment["XDG_RUNTIME_DIR"]).rglob("*.sock")
     for body in (b"", b"\0\0\0\4junk", b"\0\0\1\0half", b"\xff" * 64):
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(found))
             link.sendall(body)
-    assert "cold" not in place.run("threads")
+    assert "cold" not in place.run("quick")
     assert found.stat().st_mode & 0o777 == 0o600
     assert found.parent.stat().st_mode & 0o777 == 0o700
