@@ -82,7 +82,8 @@ def load() -> None:
     """Import what runs need, so that forks find it there."""
     with quick_imports():
         import ipykernel.debugger
-        import ipykernel.ipkernel  # noqa: F401
+        import ipykernel.ipkernel
+        import ipykernel.kernelapp  # noqa: F401
         import IPython.extensions.storemagic  # noqa: F401 - a kernel loads it
         import papermill  # noqa: F401
 

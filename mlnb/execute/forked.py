@@ -38,6 +38,14 @@ _ENDING = 3.0
 """Seconds that a notebook has for what it does at exit."""
 
 _NAMES = ("stdout", "stderr")
+_AS_ALWAYS = {
+    "allow_stdin": False,
+    "silent": False,
+    "stop_on_error": True,
+    "store_history": True,
+    "user_expressions": {},
+}
+"""What a front end says besides when it asks for a cell."""
 
 
 def drive(
@@ -147,7 +155,8 @@ class _Process:
         self._waiting.clear()
         self._id = f"cell-{index}"
         self._reply = {}
-        self._ask(_Messages().msg("execute_request", {"code": cell.source}, id=self._id))
+        content = {"code": cell.source, **_AS_ALWAYS}
+        self._ask(_Messages().msg("execute_request", content, id=self._id))
         while not (reply := self._reply):
             self._listen()
         cell["execution_count"] = reply["execution_count"]

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
@@ -35,6 +35,7 @@ HEADER = struct.Struct("!II")
 
 _RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)
 _PARENT_DEATH_SIGNAL = 1
+_NAMES = {1: "stdout", 2: "stderr"}
 
 
 def mark(token: bytes, number: int) -> bytes:
@@ -82,6 +83,8 @@ def _settle_in(
     pipes: tuple[int, int], parent: int, folders: Sequence[Path], environment: Mapping[str, str]
 ) -> None:
     """Make this fork a process of its own, as one that was started anew would be."""
+    import ipykernel
+
     os.setsid()
     _end_with(parent)
     gc.freeze()  # what was imported before stays, and stays shared with the other side
@@ -103,17 +106,22 @@ def _settle_in(
         sys.modules["numpy.random.mtrand"].seed()  # all forks would draw the same numbers
     with contextlib.suppress(OSError):  # if memory runs out, this process goes, and no other
         Path("/proc/self/oom_score_adj").write_text("800")
-    sys.argv = ["ipykernel_launcher"]
-    sys.path[:] = [
-        *map(str, folders),
-        "",
-        *(p for p in sys.path if p not in ("", *map(str, folders))),
-    ]
+    sys.argv = [str(Path(ipykernel.__path__[0]).with_name("ipykernel_launcher.py"))]
+    sys.path[:] = _search(list(map(str, folders)))
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     # What is left in the buffers of the process that we were is its to write.
     sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
     _say_where_native_code_crashes()
+
+
+def _search(folders: list[str]) -> list[str]:
+    """Return where a kernel that was started anew would look for modules."""
+    # The folder of the program that we were is no place of the notebook's.
+    rest = sys.path if sys.flags.safe_path else sys.path[1:]
+    rest = [path for path in rest if path not in ("", *folders)]
+    at = next((i for i, path in enumerate(rest) if path.endswith("-packages")), 0)
+    return [*folders, *rest[:at], "", *rest[at:]]
 
 
 def _end_with(parent: int) -> None:
@@ -128,6 +136,7 @@ def _end_with(parent: int) -> None:
 def _stream(number: int) -> io.TextIOWrapper:
     """Return a text stream to a descriptor that holds nothing back and refuses surrogates."""
     raw = _Descriptor(number, "w", closefd=False)
+    raw.name = _NAMES[number]
     return io.TextIOWrapper(raw, encoding="utf-8", errors="strict", write_through=True)
 
 
@@ -153,6 +162,7 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
 
     from ipykernel.compiler import XCachingCompiler, get_tmp_directory
     from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelapp import IPKernelApp
     from IPython.core.interactiveshell import InteractiveShell
     from jupyter_client.session import Session, json_packer
     from traitlets.config import Config
@@ -202,8 +212,8 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
             return f"{get_tmp_directory()}/{name}.py"
 
     interrupts = _Interrupts()
-    InteractiveShell.clear_instance()
-    IPythonKernel.clear_instance()
+    for single in (InteractiveShell, IPythonKernel, IPKernelApp):
+        single.clear_instance()
     config = Config()
     config.HistoryManager.enabled = False
     config.IPKernelApp.connection_file = ""
@@ -212,45 +222,44 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
     kernel = IPythonKernel.instance(
         config=config,
         log=log,
+        user_ns=None,  # or there would be no module around the names
         session=LinkSession(key=b"", username="mlnb"),
         iopub_socket=link,
         compiler_class=QuickCompiler,
         shell_channel_thread=SimpleNamespace(parent_thread=threading.main_thread()),
     )
-    kernel.interrupts = interrupts
+    # Libraries ask it which kernel this is; it starts nothing.
+    IPKernelApp.instance(config=config, kernel=kernel, log=log)
     kernel.shell.exit_now = False
+    kernel.shell.user_ns_hidden.update(kernel.shell.user_ns)
     kernel.shell.extension_manager.load_extension("storemagic")
     return kernel
 
 
 class _Interrupts:
-    """Ctrl-C while a cell runs, but never in the middle of a message."""
+    """Lets Ctrl-C wait while a message is sent."""
 
     def __init__(self) -> None:
-        self._depth = 0
         self._came = False
 
     @contextlib.contextmanager
-    def held(self) -> Any:
+    def held(self) -> Iterator[None]:
         """Let Ctrl-C wait while this lasts."""
-        if threading.current_thread() is not threading.main_thread():
+        usual = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(usual):
             yield
             return
-        self._depth += 1
+        signal.signal(signal.SIGINT, self._note)
         try:
             yield
         finally:
-            self._depth -= 1
-            if self._came and not self._depth:
+            signal.signal(signal.SIGINT, usual)
+            if self._came:
                 self._came = False
-                raise KeyboardInterrupt
+                usual(signal.SIGINT, None)
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal."""
-        if self._depth:
-            self._came = True
-        else:
-            raise KeyboardInterrupt
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
 
 
 async def _answer(kernel: Any, link: socket.socket) -> None:
@@ -270,9 +279,11 @@ async def _answer(kernel: Any, link: socket.socket) -> None:
 
 async def _execute(kernel: Any, request: dict[str, Any]) -> None:
     kernel.set_parent([], request)
-    signal.signal(signal.SIGINT, kernel.interrupts)
+    code = request["content"]["code"]
+    kernel._publish_execute_input(code, request, kernel.execution_count)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        reply = await kernel.do_execute(request["content"]["code"], silent=False, allow_stdin=False)
+        reply = await kernel.do_execute(code, silent=False, allow_stdin=False)
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         # Ctrl-C between two parts of IPython that handle it.
         kernel.shell.showtraceback((KeyboardInterrupt, KeyboardInterrupt(), error.__traceback__))

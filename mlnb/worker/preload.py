@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import builtins
 import functools
 import importlib.util
 import json
@@ -91,6 +92,8 @@ class Preload:
     def start(self) -> None:
         """Import what the first command needs."""
         self._paths = _folders_of_packages()
+        # matplotlib reads it once, when it is imported.
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         with _guarded_exits(), quick_imports():
             for name in self._first:
                 self._load(name)
@@ -298,6 +301,12 @@ def _comes_from(package: str) -> bool:
 # --- what an import does besides ----------------------------------------------------------------
 
 
+class ZMQInteractiveShell:
+    """Stands for the shell that there will be, by its name."""
+
+    kernel = True
+
+
 class _asked:  # noqa: N801 - reads as a context manager does
     """Notes which modules ask for the IPython shell while they are imported."""
 
@@ -307,8 +316,13 @@ class _asked:  # noqa: N801 - reads as a context manager does
 
         self._places = [(m, m.get_ipython) for m in (IPython, getipython)]
         self._askers: set[str] = set()
+        self._over = False
+        answer = getipython.get_ipython
 
-        def get_ipython() -> None:
+        def get_ipython() -> Any:
+            # Whoever imported this function by its name keeps it, also in the notebooks.
+            if self._over:
+                return answer()
             frame = sys._getframe(1)
             name = frame.f_globals.get("__name__", "")
             # In a function that is called later it is fine to ask.
@@ -316,14 +330,19 @@ class _asked:  # noqa: N801 - reads as a context manager does
                 frame = frame.f_back  # type: ignore[assignment]
             if frame is not None and name.partition(".")[0] not in ("IPython", "ipykernel"):
                 self._askers.add(name)
+            return answer()
 
         for module, _ in self._places:
             module.get_ipython = get_ipython
+        # pandas asks by the name that IPython gives to cells, and only whether it is a notebook.
+        builtins.get_ipython = ZMQInteractiveShell  # type: ignore[attr-defined]
         return self._askers
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         for module, function in self._places:
             module.get_ipython = function
+        del builtins.get_ipython  # type: ignore[attr-defined]
 
 
 class _guarded_exits:  # noqa: N801
