@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -96,9 +97,19 @@ def run(
 ) -> str:
     """Run a command in ``root`` and return what it printed."""
     process = start(root, *command, env=env)
-    said = process.communicate()[0]
+    said = output(process)
     assert process.returncode == code, f"{command} ended with {process.returncode}:\n{said}"
     return said
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    """Return what ``process`` still prints; it ends soon, or all it started is killed."""
+    timer = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+    timer.start()
+    try:
+        return process.communicate()[0]
+    finally:
+        timer.cancel()
 
 
 def make(root: Path, dvc: str, **texts: str) -> Path:
@@ -297,7 +308,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signa
     family = psutil.Process(process.pid).children(recursive=True)
     assert {child.pid for child in family} >= set(pids)
     process.send_signal(number)
-    said = process.communicate()[0]
+    said = output(process)
     assert process.returncode == 130, said
     assert "interrupted" in said
     assert "Traceback" not in said
@@ -323,9 +334,9 @@ def test_two_at_once_wait_for_each_other(tmp_path: Path) -> None:
     second = start(tmp_path, "mlnb", "repro", "-j", "2")
     wait_for_line(second, f"waiting for another mlnb repro (pid {first.pid})")
     (tmp_path / "go.flag").touch()
-    first.communicate()
+    output(first)
     assert first.returncode == 0
-    assert "1 unchanged" in second.communicate()[0]
+    assert "1 unchanged" in output(second)
     assert second.returncode == 0
     assert (tmp_path / "count").read_text() == "once\n"
 
@@ -346,7 +357,7 @@ def test_another_dvc_is_waited_for(tmp_path: Path) -> None:
     lock.close()
     assert "dvc repro" in wait_for_line(process, "waiting: ") + wait_for_line(process, "PID")
     (tmp_path / ".dvc/tmp/rwlock").write_text("{}")
-    assert "1 done" in process.communicate()[0]
+    assert "1 done" in output(process)
     assert process.returncode == 0
 
 
@@ -433,10 +444,16 @@ def test_a_lock_that_is_being_merged_is_left_alone(healed: Path) -> None:
         (healed / "dvc.lock").write_text(whole)
 
 
-# An `mlnb repro` that dies when it would put a new dvc.lock or rwlock in its place.
+# An `mlnb repro` that dies when it puts a new file in its place, and complains if it opens one
+# of DVC's lock files to write into it.
 KILLED_AT_RENAME = """
 import os, signal, sys
 from mlnb import cli
+def watch(event, args):
+    if event == "open" and str(args[0]).endswith(("/rwlock", "/dvc.lock")) and args[2] & 3:
+        os.write(2, f"{args} is not whole".encode())
+        os._exit(99)
+sys.addaudithook(watch)
 replace, left = os.replace, [int(sys.argv[1])]
 def die(old, new):
     left[0] -= 1
@@ -450,7 +467,7 @@ def test_we_tear_nothing_ourselves(healed: Path) -> None:
     """Killed at any write of a lock file, we leave the file whole: plain DVC goes on at once."""
     for at in range(1, 40, 3):
         process = start(healed, sys.executable, "-c", KILLED_AT_RENAME, str(at))
-        said = process.communicate()[0]
+        said = output(process)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, said
@@ -584,7 +601,7 @@ def test_orphans_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     wait_until(tmp_path / "endless.pid")
     orphan = psutil.Process(int((tmp_path / "endless.pid").read_text()))
     process.kill()
-    process.communicate()
+    output(process)
     assert orphan.is_running()
     said = run(tmp_path, "mlnb", "repro", env={"SHORT": "yes"})
     assert "which a killed mlnb repro had left running" in said
@@ -649,7 +666,7 @@ def _interrupt_while_both_wait(root: Path, more: dict[str, str]) -> None:
     for name in ("one", "two"):
         wait_until(root / f"{name}.flag")
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[0]
+    said = output(process)
     assert process.returncode == 130, said
     (worker,) = json.loads(run(root, "mlnb", "worker", "status", "--json", env=more))
     assert worker["children"] == []
