@@ -350,7 +350,7 @@ def test_a_child_has_what_its_client_had(place: Place) -> None:
         "import os, resource, sys, time\n"
         "print(os.environ['COLOUR'], os.getcwd(), time.tzname[0])\n"
         "mask = os.umask(0); print(oct(mask), resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
-        "print(sys.argv, os.getpgrp() == os.getpid(), sys.stdin.read() == '')"
+        "print(len(sys.argv), os.getpgrp() == os.getpid(), sys.stdin.read() == '')"
     )
     script = f"umask 027; ulimit -c 0; exec {BIN}/mlnb run notebooks/nb.ipynb"
     environment = place.environment | {"COLOUR": "teal", "TZ": "Asia/Tokyo"}
@@ -358,7 +358,7 @@ def test_a_child_has_what_its_client_had(place: Place) -> None:
     lines = place.text().splitlines()
     assert lines[0] == f"teal {place.root} JST"
     assert lines[1] == "0o27 0"
-    assert lines[2] == "['ipykernel_launcher'] True True"
+    assert lines[2] == "1 True True"
 
 
 def test_children_draw_different_random_numbers(place: Place) -> None:

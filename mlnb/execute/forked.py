@@ -25,12 +25,12 @@ from mlnb.execute import inside
 from mlnb.execute.inside import HEADER, mark
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import TICK
+from mlnb.forks import adopt_orphans, children, end_orphans
 from mlnb.kernel import death, surroundings
 
 AVAILABLE = sys.platform == "linux"
 """Whether this platform has what it takes: fork, and a way to find a dead process's children."""
 
-_BECOME_REAPER = 36
 _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 20
 _NAP_MS = 2
@@ -78,14 +78,14 @@ class _Process:
         folders: Sequence[Path],
         environment: Mapping[str, str],
     ) -> None:
-        _adopt_orphans()
+        adopt_orphans()
         self._session = session
         self._collector = session.collector()
         self._collector.kc = SimpleNamespace(session=_Messages(), shell_channel=self)
         self._waiting: list[dict[str, Any]] = []
         self._reply: dict[str, Any] = {}
         self._token = secrets.token_hex(8).encode()
-        self._ours = {child.pid for child in _children()}
+        self._ours = {child.pid for child in children()}
         self._status: int | None = None
         self._link, theirs = socket.socketpair()
         pipes = [os.pipe() for _ in _NAMES]
@@ -287,7 +287,7 @@ class _Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)  # it may have left its group
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        _end_orphans(self._ours)
+        end_orphans(self._ours)
 
     def close(self) -> None:
         """Kill it and let go of what connected it with us."""
@@ -379,48 +379,3 @@ class _Messages:
             "content": dict(content),
             "buffers": [],
         }
-
-
-def _adopt_orphans() -> None:
-    """Make this process the parent of whatever its descendants leave behind."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
-
-
-def _end_orphans(ours: set[int]) -> None:
-    """Kill every descendant that is not below one of ``ours``, until none is left."""
-    import psutil
-
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        left = [child for child in _children() if child.pid not in ours]
-        if not left:
-            return
-        below = [d for child in left for d in _descendants(child)]
-        for one in (*left, *below):
-            with contextlib.suppress(psutil.Error):
-                one.kill()
-        for child in left:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child.pid, 0)
-
-
-def _children() -> list[Any]:
-    """Return our children; most often there are none, which is quicker to ask than who they are."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return []
-    import psutil
-
-    return list(psutil.Process().children())
-
-
-def _descendants(process: Any) -> list[Any]:
-    import psutil
-
-    try:
-        return list(process.children(recursive=True))
-    except psutil.Error:
-        return []

@@ -14,27 +14,24 @@ import contextlib
 import gc
 import io
 import os
-import random
 import signal
 import socket
 import struct
 import sys
 import threading
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
 
+from mlnb.forks import become_own, take_environment
 from mlnb.worker import lessons
 from mlnb.worker.preload import INSTALLED
 
 HEADER = struct.Struct("!II")
 """Length of the JSON and of the binary buffers after it."""
 
-_RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)
-_PARENT_DEATH_SIGNAL = 1
 _NAMES = {1: "stdout", 2: "stderr"}
 
 
@@ -85,25 +82,16 @@ def _settle_in(
     """Make this fork a process of its own, as one that was started anew would be."""
     import ipykernel
 
-    os.setsid()
-    _end_with(parent)
+    become_own(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until a cell runs
     gc.freeze()  # what was imported before stays, and stays shared with the other side
-    signal.set_wakeup_fd(-1)
-    for handled in _RESET:
-        signal.signal(handled, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     for number, pipe in enumerate(pipes, 1):
         os.dup2(pipe, number)
     os.close(null)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    time.tzset()
-    random.seed()
-    if "numpy.random.mtrand" in sys.modules:
-        sys.modules["numpy.random.mtrand"].seed()  # all forks would draw the same numbers
+    usual = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    take_environment({**usual, **environment})
     with contextlib.suppress(OSError):  # if memory runs out, this process goes, and no other
         Path("/proc/self/oom_score_adj").write_text("800")
     sys.argv = [str(Path(ipykernel.__path__[0]).with_name("ipykernel_launcher.py"))]
@@ -122,15 +110,6 @@ def _search(folders: list[str]) -> list[str]:
     rest = [path for path in rest if path not in ("", *folders)]
     at = next((i for i, path in enumerate(rest) if path.endswith("-packages")), 0)
     return [*folders, *rest[:at], "", *rest[at:]]
-
-
-def _end_with(parent: int) -> None:
-    """Ask the system to kill this process when its parent dies."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it died before we could ask
 
 
 def _stream(number: int) -> io.TextIOWrapper:

@@ -120,12 +120,14 @@ class Preload:
             self._threads = _threads()
             self._files = _own_files()
         elif self.more:
-            reader, writer = os.pipe()
-            self.trial = os.fork()
-            if not self.trial:
-                self._try_out(writer)
+            self._told, writer = os.pipe()
+            try:
+                self.trial = os.fork()
+                if not self.trial:
+                    self._try_out(writer)
+            except OSError:  # no process left; there is no hurry
+                os.close(self._told)
             os.close(writer)
-            self._told = reader
 
     def _try_out(self, writer: int) -> NoReturn:
         """Be the fork: import what is left until something does harm, and say how far that was."""

@@ -13,18 +13,17 @@ import contextlib
 import gc
 import marshal
 import os
-import random
 import select
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mlnb.forks import adopt_orphans, become_own, end_orphans, take_environment
 from mlnb.worker import client, lessons
 from mlnb.worker.preload import INSTALLED, Preload
 
@@ -35,7 +34,6 @@ _PATIENCE = 5.0
 _GRACE = 5.0
 """Seconds between asking a child to end and killing it."""
 
-_BECOME_REAPER, _PARENT_DEATH_SIGNAL = 36, 1
 _SIGNALS = {client.INTERRUPT: signal.SIGINT, client.TERMINATE: signal.SIGTERM}
 
 
@@ -81,7 +79,7 @@ class Server:
 
     def serve(self) -> None:
         """Serve until there is a reason to leave."""
-        _adopt_orphans()
+        adopt_orphans()
         lessons.open_book()
         woken, wakes = os.pipe()
         for fd in (woken, wakes):
@@ -237,26 +235,13 @@ class Server:
             if (child := self._children.pop(pid, None)) is None:
                 continue  # left behind by a command, and adopted
             code = os.waitstatus_to_exitcode(status)
-            if code < 0:
-                self._end_orphans()
+            if code < 0:  # what it had started is ours now
+                end_orphans({*self._children, self._preload.trial})
             _log(f"{' '.join(child.words)}: {code} after {time.monotonic() - child.started:.2f} s")
             with contextlib.suppress(OSError):
                 _answer(child.link, {"exit": code} if code >= 0 else {"killed": _how(-code)})
             child.link.close()
             self._last = time.monotonic()
-
-    def _end_orphans(self) -> None:
-        """Kill what a command that was killed has left behind; it has become ours."""
-        import psutil
-
-        for left in psutil.Process().children():
-            if left.pid not in self._children:
-                below = []
-                with contextlib.suppress(psutil.Error):
-                    below = left.children(recursive=True)
-                for one in (left, *below):
-                    with contextlib.suppress(psutil.Error):
-                        one.kill()
 
     def _status(self) -> dict[str, Any]:
         now = time.monotonic()
@@ -304,13 +289,8 @@ class Server:
             os._exit(code)
 
     def _settle_in(self, request: dict[str, Any], streams: list[int], parent: int) -> None:
-        os.setsid()
-        _end_with(parent)
+        become_own(parent)
         lessons.begin()
-        signal.set_wakeup_fd(-1)
-        for handled in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(handled, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         self._listener.close()
         for child in self._children.values():
             child.link.close()
@@ -319,15 +299,8 @@ class Server:
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         _bind(request)
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        os.environ["PYTHONHASHSEED"] = "0"
         os.chdir(request["cwd"])
-        time.tzset()
-        tempfile.tempdir = None
-        random.seed()
-        if "numpy.random.mtrand" in sys.modules:
-            sys.modules["numpy.random.mtrand"].seed()
+        take_environment({**request["environment"], "PYTHONHASHSEED": "0"})
         sys.argv = ["mlnb", *request["words"]]
         sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc] # noqa: SIM115
         sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
@@ -374,20 +347,6 @@ def _request(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _answer(link: socket.socket, answer: dict[str, Any]) -> None:
     client.send(link, marshal.dumps(answer), ())
-
-
-def _adopt_orphans() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
-
-
-def _end_with(parent: int) -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _kill(pid: int) -> None:
