@@ -466,6 +466,7 @@ sys.exit(cli.main(["repro", "-j", "2", "--force"]))
 def test_we_tear_nothing_ourselves(healed: Path) -> None:
     """Killed at any write of a lock file, we leave the file whole: plain DVC goes on at once."""
     for at in range(1, 40, 3):
+        params(healed, number=at)
         process = start(healed, sys.executable, "-c", KILLED_AT_RENAME, str(at))
         said = output(process)
         if process.returncode == 0:
@@ -474,6 +475,7 @@ def test_we_tear_nothing_ourselves(healed: Path) -> None:
         json.loads((healed / ".dvc/tmp/rwlock").read_bytes())
         assert b"schema" in (healed / "dvc.lock").read_bytes()
     assert at >= 10
+    params(healed)
     run(healed, "dvc", "repro")
 
 
@@ -665,6 +667,9 @@ def _interrupt_while_both_wait(root: Path, more: dict[str, str]) -> None:
     process = start(root, "mlnb", "repro", "-j", "2", env=more)
     for name in ("one", "two"):
         wait_until(root / f"{name}.flag")
+    # Handed over without a shell or another interpreter.
+    words = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert not [line for line in words if line[-2:] == ["run", "notebooks/one.ipynb"]]
     process.send_signal(signal.SIGINT)
     said = output(process)
     assert process.returncode == 130, said
