@@ -8,12 +8,15 @@ knows that nobody writes there, marks it KILLED and starts anew.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlnb import files
@@ -23,7 +26,7 @@ from mlnb.tracking.contents import Enclosure, Part, enclosures, part
 from mlnb.tracking.context import EXECUTION, STAGE
 from mlnb.tracking.history import CANDIDATE, FINISHED, finished, search
 from mlnb.tracking.store import TrackingError, alone, ensure_store, experiment, reaching
-from mlnb.tracking.transaction import at_once
+from mlnb.tracking.transaction import at_once, is_sqlite
 
 if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline
@@ -71,7 +74,8 @@ def track(
 def warm_up(project: Project) -> None:
     """Do once what MLflow does at its first use, so that processes forked from here need not.
 
-    No connection is left open: one that a fork shared with its parent would break both.
+    An SQLite store sees a run come and go again unwritten, which compiles MLflow's statements. No
+    connection is left open: one that a fork shared with its parent would break both.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -80,9 +84,20 @@ def warm_up(project: Project) -> None:
 
     provenance.installed()
     with reaching(ensure_store(project)) as client:
-        _recorded(client, _experiment(client, experiment(project)), "")
-        if engine := getattr(client._tracking_client.store, "engine", None):
-            engine.dispose()
+        home = _experiment(client, experiment(project))
+        _recorded(client, home, "")
+        if is_sqlite(client):
+            with contextlib.suppress(_UndoneError), at_once(client):
+                run = client.create_run(home, tags={STAGE: "none", _PARENT: "none"})
+                _batch(client, run.info.run_id, {"a": 1}, {"a": 1}, {"a": "1"})
+                _adopt(client, home, {"none": run.info.run_id})
+                client.set_terminated(run.info.run_id, FINISHED)
+                raise _UndoneError
+            client._tracking_client.store.engine.dispose()
+
+
+class _UndoneError(Exception):
+    """Takes back what was written at once."""
 
 
 def _recorded(client: Any, home: str, digest: str) -> str:
@@ -147,25 +162,33 @@ def _log_all(
         home, run_name=f"candidate {found.digest[:12]}", tags={CANDIDATE: found.digest, **tags}
     )
     run_id = str(run.info.run_id)
+    artifacts = _artifacts(client, run)
     data = {f"mlnb.data.{path}": checksum for path, checksum in found.data.items()}
     _batch(client, run_id, found.params, found.metrics, data)
-    client.log_text(run_id, _json(found.document()), "candidate.json")
-    client.log_text(
-        run_id, _json({**provenance.machine(), "packages": packages}), "environment.json"
-    )
     pins = "".join(f"{name}=={version}\n" for name, version in packages.items())
-    client.log_text(run_id, pins, "requirements.txt")
+    texts = {
+        "candidate.json": _json(found.document()),
+        "environment.json": _json({**provenance.machine(), "packages": dict(packages)}),
+        "requirements.txt": pins,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        artifacts.log_artifacts(folder)
     for enclosure in enclosed:
-        _enclose(client, run_id, enclosure)
-    for one in parts:
-        if one.stage.notebook:
-            _log_stage(client, home, run_id, one, tags)
+        _enclose(artifacts, enclosure)
+    below = {
+        one.execution: _log_stage(client, home, run_id, one, tags)
+        for one in parts
+        if one.stage.notebook
+    }
+    _adopt(client, home, below)
     client.set_terminated(run_id, FINISHED)
     return run_id
 
 
-def _log_stage(client: Any, home: str, parent: str, part: Part, tags: Mapping[str, str]) -> None:
-    """Log a notebook stage below its candidate, and put the notebook's own runs below it."""
+def _log_stage(client: Any, home: str, parent: str, part: Part, tags: Mapping[str, str]) -> str:
+    """Log a notebook stage below its candidate; return the id of its run."""
     start, end = part.times
     known = {"mlnb.status": part.record["status"]} if part.record else {}
     seconds = {"seconds": part.record["seconds"]} if part.record else {}
@@ -175,24 +198,35 @@ def _log_stage(client: Any, home: str, parent: str, part: Part, tags: Mapping[st
         run_name=part.state.name,
         tags={**tags, _PARENT: parent, STAGE: part.state.name, **known},
     )
-    run_id = run.info.run_id
+    run_id = str(run.info.run_id)
     _batch(client, run_id, part.state.params, {**part.state.metrics, **seconds}, {})
+    artifacts = _artifacts(client, run)
     for enclosure in part.notebook():
-        _enclose(client, run_id, enclosure)
-    if part.execution:
-        _adopt(client, home, run_id, part.execution)
+        _enclose(artifacts, enclosure)
     client.set_terminated(run_id, FINISHED, end)
+    return run_id
 
 
-def _adopt(client: Any, home: str, run_id: str, execution: str) -> None:
-    """Put the runs that a notebook logged itself below its stage; nested ones stay below theirs."""
-    own = {
-        run.info.run_id: run
-        for run in search(client, home, f"tags.`{EXECUTION}` = '{_quoted(execution)}'")
-    }
-    for id, run in own.items():
-        if run.data.tags.get(_PARENT) not in own:
-            client.set_tag(id, _PARENT, run_id)
+def _adopt(client: Any, home: str, below: Mapping[str, str]) -> None:
+    """Put the runs that notebooks logged themselves below their stages.
+
+    Nested ones stay below theirs.
+
+    Args:
+        client: of the store.
+        home: the experiment.
+        below: the run of each stage, by the execution that made it.
+    """
+    for execution, run_id in below.items():
+        if not execution:
+            continue
+        own = {
+            run.info.run_id: run
+            for run in search(client, home, f"tags.`{EXECUTION}` = '{_quoted(execution)}'")
+        }
+        for id, run in own.items():
+            if run.data.tags.get(_PARENT) not in own:
+                client.set_tag(id, _PARENT, run_id)
 
 
 def _retire(client: Any, home: str, digest: str) -> None:
@@ -204,8 +238,19 @@ def _retire(client: Any, home: str, digest: str) -> None:
             client.set_terminated(left.info.run_id, "KILLED")
 
 
-def _enclose(client: Any, run_id: str, enclosure: Enclosure) -> None:
-    client.log_artifact(run_id, str(enclosure.source), enclosure.folder or None)
+def _artifacts(client: Any, run: Any) -> Any:
+    """Return where the artifacts of ``run`` go; MLflow's client would ask for the run again."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri)
+
+
+def _enclose(artifacts: Any, enclosure: Enclosure) -> None:
+    source, folder = enclosure.source, enclosure.folder
+    if source.is_dir():
+        artifacts.log_artifacts(str(source), posixpath.join(folder, source.name))
+    else:
+        artifacts.log_artifact(str(source), folder or None)
 
 
 def _batch(

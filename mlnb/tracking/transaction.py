@@ -10,6 +10,11 @@ _SETTINGS = ("foreign_keys = ON", "busy_timeout = 20000", "case_sensitive_like =
 """What MLflow sets for each of its sessions."""
 
 
+def is_sqlite(client: Any) -> bool:
+    """Whether ``client`` writes to an SQLite file itself."""
+    return bool(getattr(client._tracking_client.store, "db_type", "") == "sqlite")
+
+
 @contextlib.contextmanager
 def at_once(client: Any) -> Iterator[None]:
     """Write what ``client`` logs inside in one transaction, if its store is an SQLite file.
@@ -18,10 +23,10 @@ def at_once(client: Any) -> Iterator[None]:
     one connection and leave the commit to us: a candidate takes one wait instead of thirty, and a
     process that is killed leaves nothing. Artifacts are files and stay.
     """
-    store = client._tracking_client.store
-    if getattr(store, "db_type", "") != "sqlite":
+    if not is_sqlite(client):
         yield
         return
+    store = client._tracking_client.store
     from mlflow.store.db.utils import _get_managed_session_maker
     from sqlalchemy.orm import sessionmaker
 
