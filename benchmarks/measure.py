@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +182,19 @@ class Meter:
                 return
             before = now
         raise BenchmarkError(f"processes {sorted(before)} are still at work after {_PATIENCE:g} s")
+
+    def processes(self) -> set[int]:
+        """Return the ids of all processes that our commands have started."""
+        return {process for process, _ in self._marked()}
+
+    def private(self, processes: Iterable[int]) -> float:
+        """Return the megabytes that ``processes`` share with no other process."""
+        kilobytes = 0
+        for process in processes:
+            with contextlib.suppress(OSError):
+                pages = Path(f"/proc/{process}/smaps_rollup").read_text()
+                kilobytes += sum(map(int, re.findall(r"(?m)^Private_\w+:\s+(\d+) kB$", pages)))
+        return kilobytes / 1024
 
     def close(self) -> None:
         """Kill all that our commands left behind."""

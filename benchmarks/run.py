@@ -16,6 +16,7 @@ import math
 import os
 import platform
 import re
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,8 @@ def main() -> None:
         options.error(
             f"unknown subjects {', '.join(sorted(unknown))}; there are {', '.join(makers)}"
         )
+    # So that the end of this one, too, is the end of all it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     head = machine()
     place = Workplace()
     try:
