@@ -98,7 +98,6 @@ def parser() -> argparse.ArgumentParser:
     worker = add("worker", _worker, "Look after the warm worker, which makes runs quick.")
     worker.add_argument("action", choices=("status", "stop", "log", "serve"))
     worker.add_argument("path", nargs="?", help=argparse.SUPPRESS)
-    worker.add_argument("without", nargs="?", default="{}", help=argparse.SUPPRESS)
     worker.add_argument("--json", action="store_true", help="print the status as JSON")
 
     add("code", _code, "Mirror the notebooks' code to .mlnb/code, which DVC watches.")
@@ -209,7 +208,6 @@ def _worker(options: argparse.Namespace) -> int:
         control.serve(
             project,
             Path(options.path),
-            json.loads(options.without),
             command=main,
             first=("mlnb.execute:load", "mlnb.run:warm"),
             later=("mlflow", "mlnb.reports:warm"),

@@ -267,7 +267,7 @@ def test_what_children_import_later_is_imported_beforehand(place: Place) -> None
     )
     place.run("later")
     first = place.text(name="later")
-    wait_for(lambda: "wave" in place.worker()["preloaded"])
+    wait_for(lambda: any("wave" in found["preloaded"] for found in place.workers()))
     place.run("later")
     assert (first, place.text(name="later")) == ("False False\n", "True False\n")
 

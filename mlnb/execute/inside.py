@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from mlnb.forks import become_own, take_environment
 from mlnb.worker import lessons
-from mlnb.worker.preload import INSTALLED
+from mlnb.worker.wanted import INSTALLED
 
 HEADER = struct.Struct("!II")
 """Length of the JSON and of the binary buffers after it."""

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TRIES = 3
+_TRIES = 10
 _BACKLOG = 128
 _SIZE = 4
 _LONGEST_LOG = 1 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from mlnb.project import Project
 from mlnb.worker import address, client
-from mlnb.worker.preload import Preload, restarter
+from mlnb.worker.preload import Preload
 from mlnb.worker.server import Server
 
 _LISTENER = 3
@@ -22,7 +21,6 @@ _FIRST = ("psutil", "threadpoolctl")
 def serve(
     project: Project,
     path: Path,
-    without: Mapping[str, str],
     *,
     command: Callable[[Sequence[str]], int],
     first: Sequence[str] = (),
@@ -33,22 +31,18 @@ def serve(
     Args:
         project: the project.
         path: where the socket lies.
-        without: packages not to import, and why.
         command: runs the words of a command in a child and returns the exit code.
         first: modules to import before the first command.
         later: modules to import when there is nothing to do.
     """
     listener = socket.socket(fileno=_LISTENER)
-    words = [sys.executable, "-P", "-m", "mlnb", "worker", "serve", str(path)]
     preload = Preload(
         project.root,
         [*(project.root / name for name in project.settings.notebooks), *project.sources],
         first=(*_FIRST, *first),
-        later=later,
         chosen=project.settings.preload,
-        without=dict(without),
-        learned=path.with_suffix(".learned"),
-        restart=restarter(words),
+        later=later,
+        notes=path.with_suffix(".notes"),
     )
     server = Server(
         listener,
@@ -58,7 +52,6 @@ def serve(
         preload=preload,
         idle=project.settings.worker_idle,
     )
-    preload.start()
     server.serve()
 
 

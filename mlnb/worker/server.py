@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlnb.forks import adopt_orphans, become_own, end_orphans, take_environment
-from mlnb.worker import client, lessons
-from mlnb.worker.preload import INSTALLED, Preload
+from mlnb.worker import client, harm, lessons
+from mlnb.worker.preload import Preload
+from mlnb.worker.wanted import INSTALLED
 
 _TICK = 1.0
 _PATIENCE = 5.0
@@ -45,6 +46,27 @@ class _Child:
     link: socket.socket
     started: float = field(default_factory=time.monotonic)
     ending: float = 0.0
+
+
+@dataclass
+class _Request:
+    """A command that waits for its imports."""
+
+    link: socket.socket
+    content: dict[str, Any]
+    streams: list[int]
+
+    @property
+    def notebook(self) -> str:
+        """The notebook that it runs, or nothing."""
+        words = self.content["words"]
+        return next((w for w in words[1:] if w.endswith(".ipynb")), "") if "run" in words else ""
+
+    def close(self) -> None:
+        """Let go of the client and its streams."""
+        self.link.close()
+        for fd in self.streams:
+            os.close(fd)
 
 
 class Server:
@@ -72,6 +94,7 @@ class Server:
         self._listener, self._path, self._root = listener, path, root
         self._command, self._preload, self._idle = command, preload, idle
         self._children: dict[int, _Child] = {}
+        self._waiting: list[_Request] = []
         self._served = 0
         self._started = self._last = time.monotonic()
         self._leaving = ""
@@ -88,9 +111,10 @@ class Server:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._noted)
         self._wake = (woken, wakes)
-        gc.collect()
-        gc.freeze()  # what is here stays; children need not look at it, and share it longer
-        _log(f"ready in {time.monotonic() - self._started:.1f} s; {self._preload}")
+        self._preload.start()
+        _log(f"listens after {time.monotonic() - self._started:.1f} s")
+        if self._preload.harmed:
+            self._leave(self._preload.harmed)
         while self._children or not self._leaving:
             self._turn()
         _log(f"leaves: {self._leaving}")
@@ -105,6 +129,7 @@ class Server:
         """Take no more commands; the socket's place is free for another worker."""
         if not self._leaving:
             self._leaving = why
+            _log(f"will leave: {why}")
             with contextlib.suppress(FileNotFoundError):
                 if self._path.stat().st_ino == self._inode:  # no later worker's
                     self._path.unlink()
@@ -116,8 +141,10 @@ class Server:
         for fd in (self._wake[0], *links, *(() if self._leaving else (self._listener.fileno(),))):
             poll.register(fd, select.POLLIN)
         listening = -1 if self._leaving else self._listener.fileno()
-        free = not self._children and time.monotonic() - self._last > _TICK
-        ready = [fd for fd, _ in poll.poll(0 if free and self._preload.more else _TICK * 1000)]
+        busy = self._preload.busy and not self._leaving
+        free = not busy and not self._children and time.monotonic() - self._last > _TICK
+        hurry = busy or (free and self._preload.more)
+        ready = [fd for fd, _ in poll.poll(0 if hurry else _TICK * 1000)]
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake[0], 4096)
         self._reap()
@@ -127,9 +154,29 @@ class Server:
             elif fd == listening and not self._leaving:
                 self._welcome()
         self._look()
-        if free and not ready and not self._leaving:
+        if busy:
+            self._import()
+        elif free and not ready and not self._leaving:
             self._preload.learn(lessons.read())
             self._preload.go_on()
+
+    def _import(self) -> None:
+        """Import one more module, and start what has waited for it."""
+        urgent = [name for request in self._waiting for name in self._lacks(request)]
+        self._preload.step(urgent)
+        if self._preload.harmed:
+            self._leave(self._preload.harmed)
+        elif not self._preload.busy:
+            gc.collect()
+            gc.freeze()  # what is here stays; children need not look at it, and share it longer
+            _log(f"ready after {time.monotonic() - self._started:.1f} s; {self._preload}")
+        for request in list(self._waiting):
+            if self._leaving or not self._lacks(request):
+                self._waiting.remove(request)
+                self._begin(request)
+
+    def _lacks(self, request: _Request) -> list[str]:
+        return self._preload.lacks(request.notebook) if request.notebook else []
 
     def _look(self) -> None:
         """End what was asked to end and has not; leave if there is a reason."""
@@ -137,7 +184,7 @@ class Server:
         for pid, child in self._children.items():
             if child.ending and now - child.ending > _GRACE:
                 _kill(pid)
-        if self._children:
+        if self._children or self._waiting:
             self._last = now
         elif not self._leaving and self._idle and now - self._last > self._idle:
             self._leave(f"idle for {self._idle:g} s")
@@ -149,59 +196,67 @@ class Server:
     def _welcome(self) -> None:
         link, _ = self._listener.accept()
         link.settimeout(_PATIENCE)
-        streams: list[int] = []
+        request = _Request(link, {}, [])
         try:
             peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             if int.from_bytes(peer[4:8], sys.byteorder) != os.getuid():
                 raise PermissionError("another user's")
-            request, streams = _request(link)
+            request.content, request.streams = _received(link)
             link.settimeout(None)
-            self._serve(link, request, streams)
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            self._serve(request)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             if not isinstance(error, EOFError):  # somebody just looked whether we are here
                 _log(f"a request that cannot be served: {error!r}")
-            link.close()
-        finally:
-            for fd in streams:
-                os.close(fd)
+            request.close()
 
-    def _serve(self, link: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
-        op = request["op"]
-        if op == "status":
-            _answer(link, self._status())
-            link.close()
+    def _serve(self, request: _Request) -> None:
+        op = request.content["op"]
+        if op == "run" and self._lacks(request) and not self._leaving:
+            self._waiting.append(request)
+        elif op == "run":
+            self._begin(request)
+        elif op == "status":
+            self._answer(request, self._status())
         elif op == "stop":
-            _answer(link, {"stopping": True})
-            link.close()
+            self._answer(request, {"stopping": True})
             self._noted(signal.SIGTERM, None)
             for pid in self._children:
                 os.kill(pid, signal.SIGTERM)
-        elif changed := self._preload.changed():
-            self._leave(changed)
-            _answer(link, {"leaving": changed})
-            link.close()
-        elif unsafe := self._preload.unsafe():
-            _answer(link, {"refused": unsafe})
-            link.close()
-            self._leave(unsafe)
-        else:
-            self._start(link, request, streams)
 
-    def _start(self, link: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+    def _begin(self, request: _Request) -> None:
+        """Start a command, unless this is no place for it any more."""
+        if not self._leaving and (changed := self._preload.changed()):
+            self._leave(changed)
+        if not self._leaving and harm.extra_threads():
+            self._leave("threads have been started in the worker")
+        if self._leaving:
+            self._answer(request, {"leaving": self._leaving})
+        else:
+            self._start(request)
+
+    def _answer(self, request: _Request, answer: dict[str, Any]) -> None:
+        """Answer what needs no child."""
+        with contextlib.suppress(OSError):
+            _send(request.link, answer)
+        request.close()
+
+    def _start(self, request: _Request) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         us = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # too many processes, or no memory; that may pass
-            _answer(link, {"refused": f"cannot fork: {error.strerror}"})
-            link.close()
+            self._answer(request, {"refused": f"cannot fork: {error.strerror}"})
             return
         if not pid:
-            self._become(request, streams, us)
-        _answer(link, {"taken": pid})
+            self._become(request.content, request.streams, us)
         self._served += 1
-        self._children[pid] = _Child(list(request["words"]), link)
+        self._children[pid] = _Child(list(request.content["words"]), request.link)
+        for fd in request.streams:
+            os.close(fd)
+        with contextlib.suppress(OSError):  # a client that has gone is noticed when it is heard
+            _send(request.link, {"taken": pid})
 
     def _hear(self, pid: int) -> None:
         """Pass on what the client says; silence for ever means that it has died."""
@@ -239,7 +294,7 @@ class Server:
                 end_orphans({*self._children, self._preload.trial})
             _log(f"{' '.join(child.words)}: {code} after {time.monotonic() - child.started:.2f} s")
             with contextlib.suppress(OSError):
-                _answer(child.link, {"exit": code} if code >= 0 else {"killed": _how(-code)})
+                _send(child.link, {"exit": code} if code >= 0 else {"killed": _how(-code)})
             child.link.close()
             self._last = time.monotonic()
 
@@ -292,8 +347,8 @@ class Server:
         become_own(parent)
         lessons.begin()
         self._listener.close()
-        for child in self._children.values():
-            child.link.close()
+        for link in [*(c.link for c in self._children.values()), *(r.link for r in self._waiting)]:
+            link.close()
         for fd in self._wake:
             os.close(fd)
         for number, fd in enumerate(streams):
@@ -326,7 +381,7 @@ def _bind(request: dict[str, Any]) -> None:
         os.sched_setaffinity(0, request["cores"])
 
 
-def _request(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _received(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Return a request and the file descriptors that came with it."""
     data, streams, _, _ = socket.recv_fds(link, 1 << 16, 3)
     if not data:
@@ -345,7 +400,7 @@ def _request(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
         raise
 
 
-def _answer(link: socket.socket, answer: dict[str, Any]) -> None:
+def _send(link: socket.socket, answer: dict[str, Any]) -> None:
     client.send(link, marshal.dumps(answer), ())
 
 
