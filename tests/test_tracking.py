@@ -653,7 +653,9 @@ def test_a_killed_attempt_is_replaced(copy: Project, shared: Path) -> None:
         copy.root,
         """
 import sqlite3
-calls = ("create_run", "log_batch", "log_text", "log_artifact", "set_terminated")
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository as Artifacts
+calls = [(MlflowClient, name) for name in ("create_run", "log_batch", "set_terminated")]
+calls += [(Artifacts, name) for name in ("log_artifact", "log_artifacts")]
 found = project.find(root)
 lines = pipeline.load(found)
 
@@ -667,8 +669,8 @@ def work(fatal):
                 die()
             return real(*arguments, **keywords)
         return call
-    for name in calls:
-        setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+    for owner, name in calls:
+        setattr(owner, name, counted(getattr(owner, name)))
     tracking.track(found, lines)
 
 def finished():
