@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import forks
-from measure import BenchmarkError, Bound, Case, Cost, Subject
+from measure import Bound, Case, Cost, Subject
 from workplace import DVC, MLNB, STAGES, Workplace, choose, python
 
 SCRIPTS = "plain scripts, no DVC"
@@ -37,9 +36,7 @@ def _everything(place: Workplace) -> Subject:
 
     def cold() -> None:
         choose(place.ours)
-        # Without a worker this fails, and that is as good.
-        with contextlib.suppress(BenchmarkError):
-            place.meter.run([MLNB, "worker", "stop"], place.ours)
+        place.meter.run([MLNB, "worker", "stop"], place.ours)
 
     def warm() -> None:
         choose(place.ours)

@@ -248,8 +248,9 @@ class Workplace:
     def _dvc(self, folder: Path, stages: Mapping[str, Any]) -> Path:
         """Make ``folder`` a project of git and DVC, run its stages and commit; return it."""
         self._describe(folder, stages)
-        ignored = ["/mlflow.db*", "/models", "/data/*.parquet", "/reports", "__pycache__"]
-        (folder / ".gitignore").write_text("\n".join([*ignored, "/.mlnb/*", "!/.mlnb/code"]) + "\n")
+        # What stages write is ignored beside it, by DVC; experiments need the folders.
+        ignored = ["/mlflow.db*", "/out.ipynb", "__pycache__", "/.mlnb/*", "!/.mlnb/code"]
+        (folder / ".gitignore").write_text("\n".join(ignored) + "\n")
         shutil.rmtree(folder / ".dvc", ignore_errors=True)
         git = ["git", "-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         self.meter.run([*git, "init", "-q"], folder)
