@@ -444,8 +444,8 @@ def test_a_lock_that_is_being_merged_is_left_alone(healed: Path) -> None:
         (healed / "dvc.lock").write_text(whole)
 
 
-# Starts `mlnb repro` again and again with everything imported; each dies when it puts a later
-# new file in its place than the one before. One that opens a lock file of DVC's to write into it ends with 99.
+# Starts `mlnb repro` again and again with everything imported; each dies when it puts a new file
+# in its place, later ones later. One that opens a lock file of DVC's to write into it ends with 99.
 KILLED_AT_RENAME = """
 import importlib, json, os, signal, sys
 from pathlib import Path
