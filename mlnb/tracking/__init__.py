@@ -34,4 +34,15 @@ __all__ = [
     "runs",
     "track",
     "warm_up",
+    "warm",
 ]
+
+
+def warm() -> None:
+    """Do once what MLflow and we would do in each process: look through all packages."""
+    from mlflow.utils import requirements_utils
+
+    from mlnb.tracking import provenance
+
+    provenance.installed()
+    getattr(requirements_utils, "_init_modules_to_packages_map", lambda: None)()
