@@ -774,6 +774,7 @@ def test_a_kept_parse_is_found_and_torn_ones_are_not(tmp_path: Path) -> None:
         ("mlnb run $NOTEBOOK", False),
         ("mlnb run 'a b.ipynb'", False),
         ("mlnb run *.ipynb", False),
+        ("mlnb run =ipython", False),
         ("RATE=1 mlnb run a.ipynb", False),
         ("python -m mlnb.cli run a.ipynb", False),
         ("mlnb", False),

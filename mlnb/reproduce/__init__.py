@@ -46,6 +46,7 @@ PRELOAD = (
     "dvc.repo.graph",
     "dvc.repo.index",
     "dvc.repo.metrics",
+    "dvc.repo.open_repo",
     "dvc.repo.params",
     "dvc.repo.plots",
     "dvc.repo.stage",
@@ -95,6 +96,8 @@ def reproduce(project: Project, words: Sequence[str]) -> int:
             return _plain(words)
         try:
             return _reproduce(project, options, state / "repro", turn)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise ReproError(f"the system refused it: {error}") from error
 
@@ -103,10 +106,9 @@ def _reproduce(project: Project, options: argparse.Namespace, state: Path, turn:
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.lock import LockError
     from dvc.logger import set_loggers_level
-    from dvc.repo import Repo
     from dvc.ui import ui
 
-    from mlnb.reproduce.healing import Copies, heal_rwlock
+    from mlnb.reproduce.healing import Copies
 
     if not options.quiet:
         ui.enable()
@@ -116,7 +118,6 @@ def _reproduce(project: Project, options: argparse.Namespace, state: Path, turn:
     with set_loggers_level(_level(options)):
         while True:
             try:
-                heal_rwlock(Path(Repo.find_dvc_dir(), "tmp"), _say)
                 copies.keep(_once(project, options, state, turn))
             except (ReproductionError, LockError) as error:
                 code, said = 1, error
@@ -135,7 +136,9 @@ def _reproduce(project: Project, options: argparse.Namespace, state: Path, turn:
 def _once(project: Project, options: argparse.Namespace, state: Path, turn: Turn) -> Iterable[Path]:
     """Let DVC reproduce, our way; return the dvc.lock files that it worked with."""
     from dvc.commands.repro import CmdRepro
+    from dvc.repo.open_repo import clean_repos
 
+    from mlnb.reproduce.healing import heal_rwlock
     from mlnb.reproduce.loop import Loop
     from mlnb.reproduce.takeover import replaced
 
@@ -149,8 +152,13 @@ def _once(project: Project, options: argparse.Namespace, state: Path, turn: Turn
     )
     with replaced(loop, state / "parsed.json"):
         command = CmdRepro(options)
-        command.repo.lock = loop.patient(command.repo.lock)
-        command.do_run()
+        repo = command.repo
+        heal_rwlock(Path(repo.tmp_dir), bool(repo.config["core"].get("hardlink_lock")), _say)
+        repo.lock = loop.patient(repo.lock)
+        try:
+            command.do_run()
+        finally:
+            clean_repos()  # copies of other repositories that stages import from
     return map(Path, loop.files.ranks)
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlnb.reproduce.turn import Turn
+from mlnb.reproduce.turn import Turn, family, signal_all
 
 # Words that mean themselves to every shell.
-_PLAIN = re.compile(r"mlnb(?: +[\w@%+:,./=-]+)+")
+_PLAIN = re.compile(r"mlnb(?: +(?!=)[\w@%+:,./=-]+)+")
 
 
 class _Running(Protocol):
@@ -218,18 +218,7 @@ class _Process:
         return self._process.wait()
 
     def interrupt(self) -> None:
-        _signal(self._process.pid, signal.SIGINT)
+        signal_all(family(self._process.pid), signal.SIGINT)
 
     def kill(self) -> None:
-        _signal(self._process.pid, signal.SIGKILL)
-
-
-def _signal(pid: int, number: int) -> None:
-    """Send a signal to a process and all that descend from it."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for one in (*process.children(recursive=True), process):
-            with contextlib.suppress(psutil.Error):
-                one.send_signal(number)
+        signal_all(family(self._process.pid), signal.SIGKILL)

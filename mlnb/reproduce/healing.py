@@ -28,8 +28,13 @@ _CONFLICT = re.compile(r"(?m)^(<{7}|={7}|>{7})(?: |$)")
 _PROGRAMS = ("python", "pypy", "dvc", "mlnb")
 
 
-def heal_rwlock(tmp_dir: Path, say: Callable[[str], None]) -> None:
+def heal_rwlock(tmp_dir: Path, hardlink: bool, say: Callable[[str], None]) -> None:
     """Remove a torn rwlock, or its entries of processes that are no more, and say so.
+
+    Args:
+        tmp_dir: the folder that DVC keeps it in.
+        hardlink: DVC locks by hard links here.
+        say: tells the person a line.
 
     Raises:
         dvc.lock.LockError: another process writes it and does not end.
@@ -44,7 +49,8 @@ def heal_rwlock(tmp_dir: Path, say: Callable[[str], None]) -> None:
     from dvc.rwlock import RWLOCK_LOCK
 
     # Whoever writes it holds this one, so nobody is in the middle of it now.
-    with make_lock(os.fspath(tmp_dir / RWLOCK_LOCK), tmp_dir=os.fspath(tmp_dir)):
+    guard = os.fspath(tmp_dir / RWLOCK_LOCK)
+    with make_lock(guard, tmp_dir=os.fspath(tmp_dir), hardlink_lock=hardlink):
         try:
             written = path.stat().st_mtime
         except FileNotFoundError:

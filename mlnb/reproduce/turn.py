@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 # Seconds. A number is not given to another process as quickly; a clock may be set by less.
 _SAME = 2.0
@@ -79,16 +83,30 @@ def end(pid: int) -> bool:
     """Kill a process and all that descend from it, and wait; return whether there was any."""
     import psutil
 
+    found = family(pid)
+    signal_all(found, signal.SIGKILL)
+    psutil.wait_procs(found, timeout=5)
+    return bool(found)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return the processes that descend from a process, and itself at last."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
+        return [*process.children(recursive=True), process]
     except psutil.Error:
-        return False
-    for one in family:
+        return []
+
+
+def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
+    """Send a signal to those of ``processes`` that are still there."""
+    import psutil
+
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            one.kill()
-    psutil.wait_procs(family, timeout=5)
-    return True
+            process.send_signal(number)
 
 
 def born(pid: int) -> float:
