@@ -210,7 +210,7 @@ def _worker(options: argparse.Namespace) -> int:
             Path(options.path),
             command=main,
             first=("mlnb.execute:load", "mlnb.run:warm"),
-            later=("mlflow", "mlnb.tracking:warm", "mlnb.reports:warm"),
+            later=("mlflow", "mlnb.tracking:know_packages", "mlnb.reports:warm"),
         )
         return 0
     if options.action == "stop":

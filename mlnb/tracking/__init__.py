@@ -30,15 +30,15 @@ __all__ = [
     "candidate",
     "ensure_store",
     "environment",
+    "know_packages",
     "origin",
     "runs",
     "track",
     "warm_up",
-    "warm",
 ]
 
 
-def warm() -> None:
+def know_packages() -> None:
     """Do once what MLflow and we would do in each process: look through all packages."""
     from mlflow.utils import requirements_utils
 
