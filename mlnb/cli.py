@@ -205,12 +205,20 @@ def _worker(options: argparse.Namespace) -> int:
 
     project = find()
     if options.action == "serve":
+        from mlnb import reproduce, sweep
+
         control.serve(
             project,
             Path(options.path),
             command=main,
             first=("mlnb.execute:load", "mlnb.run:warm"),
-            later=("mlflow", "mlnb.tracking:know_packages", "mlnb.reports:warm"),
+            later=(
+                "mlflow",
+                "mlnb.tracking:know_packages",
+                "mlnb.reports:warm",
+                *reproduce.PRELOAD,
+                *sweep.PRELOAD,
+            ),
         )
         return 0
     if options.action == "stop":

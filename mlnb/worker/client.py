@@ -267,7 +267,11 @@ def _bounds() -> dict[str, Any]:
     """Return what a process started here would be bound by."""
     import resource
 
-    mask = os.umask(0o077)
-    os.umask(mask)
     limits = {name: resource.getrlimit(getattr(resource, name)) for name in _RESOURCES}
-    return {"umask": mask, "limits": limits, "cores": list(os.sched_getaffinity(0))}
+    return {"umask": _umask(), "limits": limits, "cores": list(os.sched_getaffinity(0))}
+
+
+def _umask() -> int:
+    """Return the mask of new files; asking by setting it would show in other threads' files."""
+    with open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1], 8) for line in file if line.startswith(b"Umask:"))
