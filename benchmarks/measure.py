@@ -92,6 +92,21 @@ class Subject:
     rounds: int = 0
 
 
+@dataclass(frozen=True)
+class _Process:
+    """A process that a command has left behind.
+
+    Attributes:
+        parent: the id of its parent.
+        seconds: what it and the children it has reaped have used.
+        words: its command line.
+    """
+
+    parent: int
+    seconds: float
+    words: str
+
+
 class BenchmarkError(Exception):
     """A command that failed, or figures that do not mean what they should."""
 
@@ -154,9 +169,11 @@ class Meter:
         wall = time.perf_counter() - started
         self.settle()
         after = self._marked()
-        if lost := before.keys() - after.keys():
-            raise BenchmarkError(f"ended inside the measure, their time is lost: {sorted(lost)}")
-        cpu = _children() - own + sum(after.values()) - sum(before.values())
+        # What a child has used moves to its parent; only those without one of ours take it along.
+        lost = [p.words for i, p in before.items() if i not in after and p.parent not in before]
+        if lost:
+            raise BenchmarkError(f"ended inside the measure, so that its time is lost: {lost}")
+        cpu = _children() - own + _seconds(after) - _seconds(before)
         return Cost(wall / times, cpu / times)
 
     def command(
@@ -178,14 +195,14 @@ class Meter:
             time.sleep(_QUIET)
             now = self._marked()
             # A worker looks around now and then, for less than a tick.
-            if now.keys() == before.keys() and sum(now.values()) - sum(before.values()) < 0.02:
+            if now.keys() == before.keys() and _seconds(now) - _seconds(before) < 0.02:
                 return
             before = now
         raise BenchmarkError(f"processes {sorted(before)} are still at work after {_PATIENCE:g} s")
 
     def processes(self) -> set[int]:
         """Return the ids of all processes that our commands have started."""
-        return {process for process, _ in self._marked()}
+        return set(self._marked())
 
     def private(self, processes: Iterable[int]) -> float:
         """Return the megabytes that ``processes`` share with no other process."""
@@ -200,18 +217,14 @@ class Meter:
         """Kill all that our commands left behind."""
         deadline = time.monotonic() + _PATIENCE
         while (left := self._marked()) and time.monotonic() < deadline:
-            for process, _ in left:
+            for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.05)
 
-    def _marked(self) -> dict[tuple[int, str], float]:
-        """Return the seconds used by each marked process and the children it has reaped.
-
-        What a child has used moves to its parent when it ends, so that the sum loses nothing as
-        long as the parents live.
-        """
-        found: dict[tuple[int, str], float] = {}
+    def _marked(self) -> dict[int, _Process]:
+        """Return the processes that carry the mark, by their ids."""
+        found: dict[int, _Process] = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal() or int(folder.name) == os.getpid():
                 continue
@@ -219,11 +232,15 @@ class Meter:
                 if self._mark in b"\0" + (folder / "environ").read_bytes():
                     # The name in brackets may hold spaces; fields 14 to 17 are the times.
                     fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                    words = (folder / "cmdline").read_text().split("\0")
+                    words = (folder / "cmdline").read_text().replace("\0", " ")
+                    seconds = sum(map(int, fields[11:15])) / _TICK
                     if fields[0] != "Z":
-                        used = sum(map(int, fields[11:15])) / _TICK
-                        found[int(folder.name), " ".join(words[:8])] = used
+                        found[int(folder.name)] = _Process(int(fields[1]), seconds, words)
         return found
+
+
+def _seconds(processes: Mapping[int, _Process]) -> float:
+    return sum(process.seconds for process in processes.values())
 
 
 def _children() -> float:
