@@ -211,10 +211,10 @@ def _worker(options: argparse.Namespace) -> int:
             project,
             Path(options.path),
             command=main,
-            first=("mlnb.execute:load", "mlnb.run:warm"),
+            first=("mlnb.run:warm",),
             later=(
                 "mlflow",
-                "mlnb.tracking:know_packages",
+                "mlnb.tracking:prepare",
                 "mlnb.reports:warm",
                 *reproduce.PRELOAD,
                 *sweep.PRELOAD,

@@ -21,9 +21,9 @@ from mlnb.execute.records import Limits, Outcome, Progress
 from mlnb.execute.session import Keep, Session, judge
 from mlnb.imports import quick_imports
 from mlnb.kernel import OWN, Kernel, KernelError
-from mlnb.notebook import INJECTED, PARAMETERS, Notebook
+from mlnb.notebook import INJECTED, PARAMETERS, Cell, Notebook
 
-__all__ = ["KernelError", "Limits", "Outcome", "Progress", "execute", "judge", "load"]
+__all__ = ["KernelError", "Limits", "Outcome", "Progress", "execute", "judge", "load", "warm"]
 
 
 def execute(
@@ -86,6 +86,16 @@ def load() -> None:
         import ipykernel.kernelapp  # noqa: F401
         import IPython.extensions.storemagic  # noqa: F401 - a kernel loads it
         import papermill  # noqa: F401
+
+
+def warm() -> None:
+    """Do once what every run does at its beginning, so that forks find it done."""
+    import nbformat
+
+    load()
+    small = Notebook(Path(), "python", "", (Cell(1, "code", "x = 1", (PARAMETERS,)),))
+    _document(small, {"x": 1}, "", "python")  # compiles the schema of notebooks
+    nbformat.v4.new_output("stream", name="stdout", text="")
 
 
 def _needs_kernel(source: Notebook, kernel_name: str | None) -> bool:

@@ -155,6 +155,7 @@ class _Process:
         self._waiting.clear()
         self._id = f"cell-{index}"
         self._reply = {}
+        cell["execution_count"] = index + 1  # from now on it is being executed
         content = {"code": cell.source, **_AS_ALWAYS}
         self._ask(_Messages().msg("execute_request", content, id=self._id))
         while not (reply := self._reply):

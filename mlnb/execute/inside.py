@@ -139,6 +139,7 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
     """Return IPython's kernel, wired to ``link``."""
     import logging
 
+    from ipykernel import ipkernel
     from ipykernel.compiler import XCachingCompiler, get_tmp_directory
     from ipykernel.ipkernel import IPythonKernel
     from ipykernel.kernelapp import IPKernelApp
@@ -198,6 +199,8 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
     config.IPKernelApp.connection_file = ""
     log = logging.getLogger("mlnb.notebook")
     log.setLevel(logging.CRITICAL)
+    # It would look at each module there is, and so copy much memory that is shared with the parent.
+    ipkernel.sys = SimpleNamespace(modules={})
     kernel = IPythonKernel.instance(
         config=config,
         log=log,
@@ -207,6 +210,7 @@ def _kernel(link: socket.socket, pipes: tuple[int, int], token: bytes) -> Any:
         compiler_class=QuickCompiler,
         shell_channel_thread=SimpleNamespace(parent_thread=threading.main_thread()),
     )
+    ipkernel.sys = sys
     # Libraries ask it which kernel this is; it starts nothing.
     IPKernelApp.instance(config=config, kernel=kernel, log=log)
     kernel.shell.exit_now = False
@@ -259,7 +263,6 @@ async def _answer(kernel: Any, link: socket.socket) -> None:
 async def _execute(kernel: Any, request: dict[str, Any]) -> None:
     kernel.set_parent([], request)
     code = request["content"]["code"]
-    kernel._publish_execute_input(code, request, kernel.execution_count)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         reply = await kernel.do_execute(code, silent=False, allow_stdin=False)

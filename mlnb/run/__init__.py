@@ -131,13 +131,14 @@ def run(
 
 def warm() -> None:
     """Do once what every run in the project around the working directory would do again."""
-    import nbformat
+    from pydantic import TypeAdapter
 
-    from mlnb import pipeline
+    from mlnb import execute, pipeline
     from mlnb.project import find
 
+    execute.warm()
     record.installed()
-    nbformat.v4.new_code_cell("")  # compiles the schema of notebooks
+    TypeAdapter(int)  # looks for pydantic's plug-ins
     pipeline.load(find())  # the files' content is known as long as they do not change
 
 

@@ -30,19 +30,22 @@ __all__ = [
     "candidate",
     "ensure_store",
     "environment",
-    "know_packages",
     "origin",
+    "prepare",
     "runs",
     "track",
     "warm_up",
 ]
 
 
-def know_packages() -> None:
-    """Do once what MLflow and we would do in each process: look through all packages."""
+def prepare() -> None:
+    """Do once what MLflow and we would do in each process: look through packages and tables."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - defines the tables
     from mlflow.utils import requirements_utils
+    from sqlalchemy.orm import configure_mappers
 
     from mlnb.tracking import provenance
 
+    configure_mappers()
     provenance.installed()
     getattr(requirements_utils, "_init_modules_to_packages_map", lambda: None)()

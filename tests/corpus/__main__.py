@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from corpus import CORPUS, Sample
 from mlnb import notebook
@@ -86,15 +86,12 @@ def _preload(root: Path) -> None:
     """Import what a worker would for these notebooks."""
     from mlnb.worker.preload import Preload
 
-    def refuse(harm: dict[str, str]) -> NoReturn:
-        raise ImportError(f"a worker would not import these: {harm}")
-
-    preload = Preload(
-        root, [], first=(), chosen=_PRELOADED, learned=root / "learned", restart=refuse
-    )
+    preload = Preload(root, [], first=(), chosen=_PRELOADED, notes=root / "notes")
     preload.start()
+    while preload.busy:
+        preload.step()
     if preload.left_out:
-        refuse(preload.left_out)
+        raise ImportError(f"a worker would not import these: {preload.left_out}")
 
 
 if __name__ == "__main__":
