@@ -113,8 +113,9 @@ pid = os.fork()
 if pid == 0:
     os.write(1, b'child\n')
     os._exit(5)
+_, status = os.waitpid(pid, 0)
 # %%
-os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+os.waitstatus_to_exitcode(status)
 """,
         shows=("child",),
     ),
