@@ -8,7 +8,6 @@ for anything for a while, when its project is gone, or when what it has imported
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import marshal
@@ -21,12 +20,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mlnb.forks import adopt_orphans, become_own, end_orphans, take_environment
+from mlnb.forks import adopt_orphans, end_orphans
 from mlnb.worker import client, harm, lessons
+from mlnb.worker.child import become
 from mlnb.worker.preload import Preload
-from mlnb.worker.wanted import INSTALLED
 
 _TICK = 1.0
 _PATIENCE = 5.0
@@ -250,7 +249,12 @@ class Server:
             self._answer(request, {"refused": f"cannot fork: {error.strerror}"})
             return
         if not pid:
-            self._become(request.content, request.streams, us)
+            links = [c.link for c in self._children.values()] + [r.link for r in self._waiting]
+            for shared in (self._listener, *links):
+                shared.close()
+            for fd in self._wake:
+                os.close(fd)
+            become(request.content, request.streams, us, self._command)
         self._served += 1
         self._children[pid] = _Child(list(request.content["words"]), request.link)
         for fd in request.streams:
@@ -320,65 +324,6 @@ class Server:
                 for pid, child in self._children.items()
             ],
         }
-
-    # --- in the child ---------------------------------------------------------------------------
-
-    def _become(self, request: dict[str, Any], streams: list[int], parent: int) -> NoReturn:
-        """Be the child: run the command as a process that the client had started itself."""
-        code = 1
-        try:
-            self._settle_in(request, streams, parent)
-            code = self._command(request["words"])
-            lessons.tell(INSTALLED)
-            atexit._run_exitfuncs()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        except BaseException:  # noqa: BLE001 - nothing may return into the worker's code
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
-            os._exit(code)
-
-    def _settle_in(self, request: dict[str, Any], streams: list[int], parent: int) -> None:
-        become_own(parent)
-        lessons.begin()
-        self._listener.close()
-        for link in [*(c.link for c in self._children.values()), *(r.link for r in self._waiting)]:
-            link.close()
-        for fd in self._wake:
-            os.close(fd)
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
-        _bind(request)
-        os.chdir(request["cwd"])
-        take_environment({**request["environment"], "PYTHONHASHSEED": "0"})
-        sys.argv = ["mlnb", *request["words"]]
-        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc] # noqa: SIM115
-        sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
-        gc.enable()
-
-
-def _text(number: int) -> Any:
-    """Return a text stream as an interpreter makes it for a standard stream."""
-    errors = "backslashreplace" if number == 2 else "strict"
-    return open(number, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
-
-
-def _bind(request: dict[str, Any]) -> None:
-    """Take on the client's mask, limits and cores."""
-    import resource
-
-    os.umask(request["umask"])
-    for name, (soft, hard) in request["limits"].items():
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (soft, hard))
-    with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, request["cores"])
 
 
 def _received(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
