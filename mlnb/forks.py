@@ -12,8 +12,15 @@ import time
 import weakref
 from typing import Any
 
-_PARENT_DEATH_SIGNAL, _BECOME_REAPER = 1, 36
+_PARENT_DEATH_SIGNAL, _DUMPABLE, _BECOME_REAPER = 1, 4, 36
 _RESET = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)
+
+_watched = False
+
+
+def is_watched() -> bool:
+    """Whether our parent ends what we leave behind, should we be killed: we are a fork of ours."""
+    return _watched
 
 
 def adopt_orphans() -> None:
@@ -65,6 +72,8 @@ def become_own(parent: int) -> None:
     Args:
         parent: process id of the parent, as it was before the fork.
     """
+    global _watched
+    _watched = True
     os.setsid()
     _prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
@@ -79,6 +88,11 @@ def become_own(parent: int) -> None:
         sys.modules["numpy.random.mtrand"].seed()  # all forks would draw the same numbers
     for left in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         left.atexit = False  # temporary folders of the parent's are its to delete
+
+
+def leave_no_core() -> None:
+    """End without a core file, whatever ends this process."""
+    _prctl(_DUMPABLE, 0)
 
 
 def take_environment(environment: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from mlnb.execute import inside
+from mlnb.execute.guard import fork_guarded
 from mlnb.execute.inside import HEADER, mark
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import TICK
@@ -94,10 +95,9 @@ class _Process:
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        us = os.getpid()
-        self._pid = os.fork()
-        if not self._pid:
-            self._become_notebook(theirs, pipes, us, root, folders, environment)
+        self._guard, self._pid = fork_guarded(
+            lambda us: self._become_notebook(theirs, pipes, us, root, folders, environment)
+        )
         theirs.close()
         for _, writer in pipes:
             os.close(writer)
@@ -110,7 +110,7 @@ class _Process:
         self._messages: dict[int, dict[str, Any]] = {}
         self._arrived = self._handled = 0
         self._poll = select.poll()
-        self._handle = os.pidfd_open(self._pid)
+        self._handle = os.pidfd_open(self._guard)
         for fd in (self._link.fileno(), self._handle, *(s.fd for s in self._streams)):
             self._poll.register(fd, select.POLLIN)
         self._talk = select.poll()
@@ -287,7 +287,7 @@ class _Process:
                 os.killpg(self._pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)  # it may have left its group
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self._guard, 0)[1])
         end_orphans(self._ours)
 
     def close(self) -> None:
@@ -299,7 +299,7 @@ class _Process:
 
     def _is_over(self) -> bool:
         if self._status is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            pid, status = os.waitpid(self._guard, os.WNOHANG)
             if pid:
                 self._status = os.waitstatus_to_exitcode(status)
         return self._status is not None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import Watch
 from mlnb.kernel import Kernel, KernelError, preparation
+
+_LOOK = 1.0
 
 
 def drive(
@@ -53,6 +58,7 @@ def _drive(
 ) -> None:
     client = session.collector(kernel.manager)
     with client.setup_kernel(cleanup_kc=True, **kernel.start_arguments(root, environment)):
+        _look_often(client.kc.shell_channel)
         if kernel.is_python:
             message = client.kc.execute(preparation(folders), silent=True)
             reply = client.wait_for_reply(message)["content"]
@@ -67,3 +73,20 @@ def _drive(
                     raise
                 finally:
                     kernel.note_children()
+
+
+def _look_often(channel: Any) -> None:
+    """Look at a channel every second while its next message is awaited.
+
+    What is sent by it meanwhile, widgets' news, may take away the signal that a message has come:
+    https://github.com/jupyter/nbclient/issues/312
+    """
+    get = channel.get_msg
+
+    async def get_msg(timeout: float | None = None) -> Any:
+        while timeout is None:
+            with contextlib.suppress(queue.Empty):
+                return await get(timeout=_LOOK)
+        return await get(timeout=timeout)
+
+    channel.get_msg = get_msg
