@@ -58,7 +58,8 @@ PRELOAD = (
     "optuna.samplers",
     "rich.progress",
     "rich.table",
-    "sqlalchemy.orm",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.orm:configure_mappers",
 )
 """What a warm worker may have imported, or called, before ``sweep`` is called in its child."""
 

@@ -93,12 +93,12 @@ class Running:
         first = next(waiting, None)
         if first is None:
             return
+        gc.freeze()  # what is here need not be gone through, here or in any trial
         execute.load()
         with self.bench.parsed.used():
             self.warm()
         tracking.warm_up(self.bench.workspace.scope.pipeline.project)
-        gc.collect()
-        gc.freeze()  # what is here will not be gone through, and so copied, in every trial
+        gc.freeze()
         self.bench.workspace.prepare()
         processes = Processes()
         try:
