@@ -21,7 +21,7 @@ def main() -> None:
         code = _handed_over(words)
         if code is not None:
             os._exit(code)
-    if words[:1] == ["run"] and os.environ.get("PYTHONHASHSEED") != "0":
+    if words[:1] in (["run"], ["sweep"]) and os.environ.get("PYTHONHASHSEED") != "0":
         # The cells run in a fork of this process; the order of sets is fixed when it starts.
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-P", "-m", "mlnb", *words])
