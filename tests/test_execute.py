@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlnb.execute import judge
-from mlnb.execute.outputs import normalise
+from mlnb.execute.outputs import make_valid, normalise
 from mlnb.execute.parameters import literal
 
 
@@ -61,6 +61,13 @@ def test_addresses_and_live_widgets_are_left_out() -> None:
     assert normalise([output]) == [
         display(text_plain="<f at 0x…>", text_html="<b>at 0x…</b>"),
     ]
+
+
+def test_objects_that_a_notebook_cannot_hold_become_text() -> None:
+    """Data of a kind that is not JSON is text in a notebook; what is JSON stays as it is."""
+    data = {"x/y": {"a": 1}, "application/json": {"a": 1}, "x/z+json": [1], "text/plain": "p"}
+    make_valid(data)
+    assert data == {**data, "x/y": '{"a": 1}', "application/json": {"a": 1}, "x/z+json": [1]}
 
 
 def cell(count: int | None, *outputs: dict[str, Any], tags: tuple[str, ...] = ()) -> dict[str, Any]:

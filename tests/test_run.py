@@ -93,6 +93,10 @@ DIES = {
         "class E(Exception):\n    def __str__(self):\n        raise ValueError('no')\nraise E",
         "cell 2 raised ValueError",
     ),
+    "repr that raises": (
+        "class A:\n    def __repr__(self):\n        raise ValueError('no repr')\nA()",
+        "cell 2 raised ValueError: no repr",
+    ),
     "endless recursion": ("def f():\n    return f()\nf()", "RecursionError"),
 }
 
@@ -352,6 +356,12 @@ def test_two_runs_give_the_same_bytes(run: Runner, root: Path) -> None:
     assert [o.get("name") for o in outputs] == ["stdout", "stderr", None, "stdout", None]
     assert outputs[2]["data"]["text/plain"] == "<object at 0x…>"
     assert outputs[3]["text"] == "b\n"
+
+
+def test_raw_objects_are_displayed_as_text(run: Runner, root: Path) -> None:
+    """What a cell displays raw under a kind of its own does not end the run."""
+    assert run("display({'text/plain': 'p', 'x/y': {'a': 1}}, raw=True)")[0] == 0
+    assert executed(root)["cells"][0]["outputs"][0]["data"]["x/y"] == '{"a": 1}'
 
 
 def test_dev_cells_are_left_out(run: Runner, root: Path) -> None:

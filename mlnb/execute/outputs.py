@@ -6,6 +6,7 @@ addresses, random ids. What is kept here does not depend on them.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -29,6 +30,13 @@ def size(content: dict[str, Any]) -> int:
     if "text" in content:
         return len(content["text"])
     return sum(len(str(value)) for value in content.get("data", {}).values())
+
+
+def make_valid(data: Any) -> None:
+    """Turn what a notebook cannot hold into text: objects under a kind that is not JSON."""
+    for kind, value in data.items() if isinstance(data, dict) else ():
+        if not isinstance(value, str) and not kind.endswith(("/json", "+json")):
+            data[kind] = json.dumps(value)
 
 
 def cut_notice(cap: float) -> str:

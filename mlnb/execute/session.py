@@ -94,13 +94,20 @@ class Session:
                 _ENGINE, self.document, kernel_name="mlnb", output_path=None, progress_bar=False
             )
         except CellFailedError as error:
-            self._cause = _cause_of(error.name, error.text, self.number)
+            name, text = self._raised() if error.name == "NoneType" else (error.name, error.text)
+            self._cause = _cause_of(name, text, self.number)
         except DiedError as error:
             self._cause = f"{error} in cell {self.number}"
         except KeyboardInterrupt:
             self._cause = f"interrupted in cell {self.number}" if self._position else "interrupted"
             self._interrupted = True
         self._cause = self.deadlines.reason or self._cause
+
+    def _raised(self) -> tuple[str, str]:
+        """Return what the cell shows of its error; of some, a kernel's reply says nothing."""
+        shown = self.document.cells[self._position - 1]["outputs"]
+        errors = [output for output in shown if output["output_type"] == "error"]
+        return (errors[-1]["ename"], errors[-1]["evalue"]) if errors else ("an error", "")
 
     def collector(self, manager: Any = None) -> Any:
         """Return what turns messages into outputs of the document."""
