@@ -686,6 +686,23 @@ def test_a_name_stands_for_one_search(warm: Warm, waves: Path) -> None:
     warm.run(waves, *words)  # its own parameter is not what it depends on
 
 
+def test_a_terminal_shows_a_bar_with_the_best(warm: Warm, waves: Path) -> None:
+    """It moves as trials end, and is no matter of theirs."""
+    ours, theirs = os.openpty()
+    out = os.ttyname(theirs)
+    words = ("sweep", "train.degree=2,3", "--metric", "evaluate.rmse", "--sampler", "grid")
+    told = {"SWEEP_TOLD": str(waves / "told.txt"), "TERM": "xterm"}
+    pid = warm.ask(root=str(waves), words=words, out=out, environment=told)
+    assert warm.wait(pid) == 0
+    said = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "1/2" in said
+    assert "2/2" in said
+    assert "(trial 0)" in said
+    assert {trial.state for trial in _found(waves).values()} == {FINISHED}
+
+
 def test_a_sweep_without_a_finished_trial_fails(warm: Warm, waves: Path) -> None:
     """The exit code tells a script that there is nothing to apply."""
     words = ("sweep", "train.kind=raise", "--metric", "evaluate.rmse", "-n", "1")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from mlnb import forks
 
@@ -163,9 +163,12 @@ def _settle(log: Path, parent: int) -> None:
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
     for old, new in ((nothing, 0), (sink, 1), (sink, 2)):
         os.dup2(old, new)
-    for stream in (sys.stdout, sys.stderr):
-        if (own := getattr(stream, "reconfigure", None)) is not None:
-            own(line_buffering=True)
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+
+def _stream(descriptor: int) -> TextIO:
+    """Return what writes to ``descriptor``; the parent's may belong to a capture or a bar."""
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

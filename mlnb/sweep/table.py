@@ -121,6 +121,8 @@ class Progress:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
             transient=True,
         )
         self._task = self._bar.add_task(record.name, best="")
