@@ -112,10 +112,11 @@ def _loop(place: Workplace) -> Cost:
 
 
 def _unknown(place: Workplace) -> None:
-    """Make DVC forget what it has run, so that all trials are to be computed; warm the worker."""
+    """Make DVC and the sweep forget what has run, so that all trials are to be computed; warm the worker."""
     choose(place.ours)
     place.warm(place.ours)
-    shutil.rmtree(place.ours / ".dvc/cache/runs", ignore_errors=True)
+    for known in (".dvc/cache/runs", ".mlnb/sweeps"):
+        shutil.rmtree(place.ours / known, ignore_errors=True)
 
 
 def _queue(place: Workplace) -> Cost:
