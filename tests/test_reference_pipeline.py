@@ -9,7 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,15 @@ SMALL = {"household_share: 1.0": "household_share: 0.2", "resamples: 2000": "res
 
 
 class Checkout:
-    """One copy of the reference project."""
+    """One copy of the reference project.
 
-    def __init__(self, root: Path, site: Path) -> None:
+    Args:
+        root: where it lies.
+        site: DVC's databases.
+        sockets: where its warm worker is to be found; None for no worker.
+    """
+
+    def __init__(self, root: Path, site: Path, sockets: Path | None) -> None:
         self.root = root
         self._env = {
             key: value for key, value in os.environ.items() if not key.startswith("DVC_")
@@ -37,6 +44,7 @@ class Checkout:
             "GIT_AUTHOR_EMAIL": "a@b.c",
             "GIT_COMMITTER_NAME": "a",
             "GIT_COMMITTER_EMAIL": "a@b.c",
+            **({"MLNB_WARM": "1", "XDG_RUNTIME_DIR": str(sockets)} if sockets else {}),
         }
 
     def __call__(self, *command: str, code: int = 0) -> str:
@@ -80,10 +88,11 @@ class Checkout:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checkout]:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Checkout]]:
     """Make a fresh checkout of what is in this repository now, on small data."""
+    checkouts: list[Checkout] = []
 
-    def make(name: str) -> Checkout:
+    def make(name: str, *, warm: bool = True) -> Checkout:
         root = tmp_path_factory.mktemp(name) / "project"
         names = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -102,16 +111,20 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checkout]:
             assert full in params
             params = params.replace(full, small)
         (root / "params.yaml").write_text(params)
-        made = Checkout(root, tmp_path_factory.mktemp("site"))
+        made = Checkout(root, tmp_path_factory.mktemp("site"), Path(sockets) if warm else None)
+        checkouts.append(made)
         made("git", "init", "--quiet", "--initial-branch", "main")
         made.commit("Start")
         return made
 
-    return make
+    with tempfile.TemporaryDirectory(prefix="mlnb-test-") as sockets:
+        yield make
+        for checkout in checkouts:
+            checkout("mlnb", "worker", "stop")
 
 
 @pytest.fixture(scope="module")
-def built(copy: Callable[[str], Checkout]) -> Checkout:
+def built(copy: Callable[..., Checkout]) -> Checkout:
     """A checkout after `dvc repro`, committed."""
     made = copy("built")
     assert made.repro() == ["code", *STAGES, "track", "report"]
@@ -138,10 +151,10 @@ def test_a_run_leaves_reports_and_a_clean_status(built: Checkout) -> None:
 
 
 def test_a_second_clean_checkout_gives_the_same_bytes(
-    built: Checkout, copy: Callable[[str], Checkout]
+    built: Checkout, copy: Callable[..., Checkout]
 ) -> None:
-    """Two runs from clean copies agree in every byte that DVC tracks, executed notebooks too."""
-    other = copy("other")
+    """A warm and a cold run from clean copies agree in every byte that DVC tracks."""
+    other = copy("other", warm=False)
     other.repro()
     first, second = built.outputs(), other.outputs()
     assert first.keys() == second.keys()
@@ -158,7 +171,7 @@ def test_a_fresh_clone_with_the_cache_pulled_is_up_to_date(
     changed.commit("Add a remote")
     changed("dvc", "push", "--quiet")
     changed("git", "clone", "--quiet", str(changed.root), str(tmp_path / "clone"))
-    clone = Checkout(tmp_path / "clone", tmp_path / "site")
+    clone = Checkout(tmp_path / "clone", tmp_path / "site", None)
     clone("dvc", "pull", "--quiet")
     assert "up to date" in clone("dvc", "status")
     assert clone.repro() == []

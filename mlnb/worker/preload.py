@@ -61,6 +61,7 @@ class Preload:
         self._later = [*later, *(line for line in lines if not line.startswith(_REFUSED))]
         self._queue: list[str] = []
         self._passed: list[str] = []
+        self._names_only: set[str] = set()
         self._told = -1
         self.loaded: list[str] = []
         self.harmed = ""
@@ -101,7 +102,8 @@ class Preload:
             self._own = _own_files()
 
     def _is_open(self, name: str) -> bool:
-        return name not in sys.modules and name not in self.loaded and not self._is_out(name)
+        known = name in sys.modules or name in self.loaded or name in self._names_only
+        return not known and not self._is_out(name)
 
     def _is_out(self, name: str) -> bool:
         return name in self.left_out or name.partition(".")[0] in self.left_out
@@ -117,6 +119,11 @@ class Preload:
                 made = importlib.import_module(module)
                 if function:
                     getattr(made, function)()
+            except ModuleNotFoundError as error:
+                self._names_only.add(name)
+                if error.name not in (name, None):
+                    self.left_out[name] = f"ModuleNotFoundError: {error}"
+                return ""
             except Exception as error:  # noqa: BLE001 - the notebook will hear of it itself
                 self.left_out[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
                 return ""

@@ -33,7 +33,9 @@ def mirrors(root: Path) -> dict[Path, tuple[int, int]]:
 
 
 def imported(root: Path, folders: Sequence[Path], mirror: Path) -> list[str]:
-    """Return the installed modules that a notebook imports, itself or by local modules.
+    """Return what a notebook imports of installed software, itself or by local modules.
+
+    Some are names in a module: ``from a import b`` gives ``a`` and ``a.b``.
 
     Args:
         root: the project.
@@ -57,7 +59,9 @@ def _is_installed(name: str, folders: Sequence[Path]) -> bool:
     package = name.partition(".")[0]
     if package == modules.TOOL or modules.locate(package, folders):
         return False
-    return _is_module(name) and _comes_from(package)
+    # Whether the rest of the name is a module too, only an import tells: to look for a module
+    # imports what lies above it, and an import must be watched.
+    return _comes_from(package)
 
 
 @functools.lru_cache(maxsize=512)
@@ -81,15 +85,6 @@ def _salvaged(lines: Iterable[bytes]) -> tuple[str, ...]:
             except (SyntaxError, ValueError):
                 continue
     return tuple(found)
-
-
-@functools.lru_cache(maxsize=2048)
-def _is_module(name: str) -> bool:
-    """Whether ``name`` is a module, and not a name in one."""
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
 
 
 @functools.lru_cache(maxsize=512)
