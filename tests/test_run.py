@@ -85,7 +85,9 @@ DIES = {
     "getpass()": ("import getpass; getpass.getpass()", "StdinNotImplementedError"),
     "syntax error": ("x = = 1", "SyntaxError"),
     "out of memory": (
-        "import resource as r; r.setrlimit(r.RLIMIT_AS, (2 << 30,) * 2); b = bytearray(8 << 30)",
+        "import resource as r\n"
+        "pages = int(open('/proc/self/statm').read().split()[0]) + 200_000\n"
+        "r.setrlimit(r.RLIMIT_AS, (pages * r.getpagesize(),) * 2); b = bytearray(8 << 30)",
         "MemoryError",
     ),
     "exception without a message": ("raise RuntimeError", "cell 2 raised RuntimeError"),

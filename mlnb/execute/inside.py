@@ -83,6 +83,7 @@ def _settle_in(
     import ipykernel
 
     become_own(parent)
+    sys.settrace(None)  # who watched the lines of the process that we were has no business here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until a cell runs
     gc.freeze()  # what was imported before stays, and stays shared with the other side
     null = os.open(os.devnull, os.O_RDONLY)
