@@ -613,7 +613,7 @@ def test_orphans_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     assert orphan.is_running()
     said = run(tmp_path, "mlnb", "repro", env={"SHORT": "yes"})
     assert "which a killed mlnb repro had left running" in said
-    assert not orphan.is_running()
+    assert not psutil.wait_procs([orphan], timeout=10)[1]
 
 
 NOTEBOOKS = """

@@ -57,7 +57,7 @@ def collector(document: Any, *, cap: float, echo: Echo, manager: Any = None) -> 
                 if spent + size > cap:
                     self._cut(msg, cell, cell_index, int(cap - spent))
                     return None
-            outputs.make_valid(content.get("data"))
+                outputs.make_valid(content.get("data"))
             return super().process_message(msg, cell, cell_index)
 
         def _cut(self, msg: Any, cell: Any, cell_index: int, room: int) -> None:

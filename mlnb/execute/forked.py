@@ -26,7 +26,7 @@ from mlnb.execute.guard import fork_guarded
 from mlnb.execute.inside import HEADER, mark
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import TICK
-from mlnb.forks import adopt_orphans, children, end_orphans
+from mlnb.forks import adopt_orphans, children, end_orphans, is_watched
 from mlnb.kernel import death, surroundings
 
 AVAILABLE = sys.platform == "linux"
@@ -79,7 +79,8 @@ class _Process:
         folders: Sequence[Path],
         environment: Mapping[str, str],
     ) -> None:
-        adopt_orphans()
+        if is_watched():  # else there is a guard, and it adopts
+            adopt_orphans()
         self._session = session
         self._collector = session.collector()
         self._collector.kc = SimpleNamespace(session=_Messages(), shell_channel=self)
