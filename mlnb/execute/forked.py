@@ -26,7 +26,7 @@ from mlnb.execute.guard import fork_guarded
 from mlnb.execute.inside import HEADER, mark
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import TICK
-from mlnb.forks import adopt_orphans, children, end_orphans, is_watched
+from mlnb.forks import adopt_orphans, children, end_orphans
 from mlnb.kernel import death, surroundings
 
 AVAILABLE = sys.platform == "linux"
@@ -79,8 +79,7 @@ class _Process:
         folders: Sequence[Path],
         environment: Mapping[str, str],
     ) -> None:
-        if is_watched():  # else there is a guard, and it adopts
-            adopt_orphans()
+        adopt_orphans()  # also where a guard stands between: it may be killed itself
         self._session = session
         self._collector = session.collector()
         self._collector.kc = SimpleNamespace(session=_Messages(), shell_channel=self)
