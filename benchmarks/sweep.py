@@ -112,7 +112,7 @@ def _loop(place: Workplace) -> Cost:
 
 
 def _unknown(place: Workplace) -> None:
-    """Make DVC and the sweep forget what has run, so that all trials are to be computed; warm the worker."""
+    """Make DVC and the sweep forget what has run, so that all is computed; warm the worker."""
     choose(place.ours)
     place.warm(place.ours)
     for known in (".dvc/cache/runs", ".mlnb/sweeps"):
