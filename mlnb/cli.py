@@ -155,6 +155,11 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--name", default="", help="to go on with it, or to know it again")
     sweep.add_argument("--json", action="store_true", help="print the trials as JSON")
 
+    package = add("package", _package, "Pack the model with all that judging and serving it needs.")
+    package.add_argument(
+        "--allow-pickle", action="store_true", help="accept a pickle and mark the bundle for ever"
+    )
+
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")
     add("report", _report, "Render the executed notebooks to reports/*.html.")
     return top
@@ -348,6 +353,16 @@ def _in_process(words: list[str]) -> None:
     options.words = rest
     if code := options.command(options):
         raise MlnbError(f"`mlnb {' '.join(words)}` ended with {code}")
+
+
+def _package(options: argparse.Namespace) -> int:
+    from mlnb.package import package, told
+    from mlnb.project import find
+
+    project = find()
+    for line in told(project, package(project, allow_pickle=options.allow_pickle)):
+        print(line)
+    return 0
 
 
 def _track(options: argparse.Namespace) -> int:
