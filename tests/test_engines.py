@@ -36,8 +36,9 @@ SHARES = [
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """What became of each notebook, by engine and name, once for each time it ran."""
     folder = tmp_path_factory.mktemp("engines")
-    # As `mlnb run` does for itself, before anything else.
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    # Coverage's tracer would be there in a kernel and in no fork, and one sample shows the tracer.
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("COVERAGE_")}
+    environment["PYTHONHASHSEED"] = "0"  # as `mlnb run` does for itself, before anything else
     running = []
     for number, (engine, names) in enumerate(SHARES):
         results = folder / f"{number}.jsonl"
