@@ -272,6 +272,24 @@ def test_what_children_import_later_is_imported_beforehand(place: Place) -> None
     assert (first, place.text(name="later")) == ("False False\n", "True False\n")
 
 
+def test_a_new_worker_imports_what_an_older_one_has_proven(fresh: Callable[..., Place]) -> None:
+    """What children were seen to import is there from the start, while the first ones run."""
+    place = fresh()
+    place.notebook("import importlib\nimportlib.import_module('wav' + 'e')", name="later")
+    place.notebook(
+        "import os, time\nopen('on', 'w')\nwhile not os.path.exists('go'): time.sleep(0.01)"
+    )
+    place.run("later")
+    wait_for(lambda: "wave" in place.worker()["preloaded"])
+    place.call("worker", "stop")
+    process = place.popen("run", "notebooks/nb.ipynb")
+    wait_for(lambda: (place.root / "on").exists() and "wave" in place.worker()["preloaded"])
+    assert len(place.worker()["children"]) == 1
+    (place.root / "go").touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 # --- safe to fork ---------------------------------------------------------------------------------
 
 FITS = """

@@ -273,11 +273,13 @@ class _Process:
     def end(self) -> None:
         """Let it do what it does at exit, and wait for that a while."""
         self._link.shutdown(socket.SHUT_WR)
+        self._poll.unregister(self._link.fileno())  # at its end soon, and would wake us for ever
         end = time.monotonic() + _ENDING
         while not self._is_over() and time.monotonic() < end:
-            self._poll.poll(TICK * 1000)
-            self._read()
+            ready = {fd for fd, _ in self._poll.poll(TICK * 1000)}
             for stream in self._streams:
+                if stream.fd in ready and not stream.read():
+                    self._poll.unregister(stream.fd)  # the same
                 stream.forget()
 
     def kill(self) -> None:

@@ -122,8 +122,6 @@ def _plain(value: Any) -> Any:
 
 def _packages(source: Notebook) -> dict[str, str]:
     """Return the versions of the installed packages that the notebook imports itself."""
-    from importlib.metadata import Distribution
-
     names = {
         item.module.split(".")[0]
         for cell in source.code
@@ -134,8 +132,9 @@ def _packages(source: Notebook) -> dict[str, str]:
     found = {}
     for folder, modules_of in installed().items():
         if wanted & modules_of:
-            distribution = Distribution.at(folder)
-            found[distribution.name] = distribution.version
+            head = (folder / "METADATA").read_bytes()
+            name, version = (_header(head, key) for key in (b"Name", b"Version"))
+            found[name] = version
     return dict(sorted(found.items()))
 
 
@@ -145,8 +144,15 @@ def installed() -> dict[Path, frozenset[bytes]]:
 
     importlib.metadata answers the same, but parses every line that every distribution lists.
     """
-    folders = (path for place in sys.path for path in Path(place).glob("*.dist-info"))
+    found = (path for place in sys.path for path in Path(place).glob("*.dist-info/METADATA"))
+    folders = (path.parent for path in found)
     return {folder: frozenset(_FIRST_PART.findall(_listed(folder))) for folder in folders}
+
+
+def _header(metadata: bytes, key: bytes) -> str:
+    """Return a header of a distribution's metadata: both that we want stand in every one, once."""
+    found = re.search(rb"^%s: *(.*?)\s*$" % key, metadata, re.MULTILINE)
+    return found[1].decode() if found else ""
 
 
 def _listed(folder: Path) -> bytes:

@@ -96,6 +96,8 @@ def told(found: Sequence[Mapping[str, Any]]) -> str:
         if not one["children"]:
             left = one["leaves_after"] - one["idle"]
             lines.append(f"  idle; leaves in {_time(left)}" if one["leaves_after"] else "  idle")
+        if one["importing"]:
+            lines.append("  still importing what notebooks need")
         lines += [f"  without {name}: {why}" for name, why in one["left_out"].items()]
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from mlnb.imports import quick_imports
 from mlnb.worker import harm, wanted
 from mlnb.worker.wanted import INSTALLED
 
-_REFUSED = "!"
+_REFUSED, _PROVEN = "!", "+"
 _GOOD, _FAILED, _HARMFUL = b"+", b"-", b"!"
 
 
@@ -34,7 +34,8 @@ class Preload:
         first: modules to import before the first command; ``module:function`` calls one.
         chosen: modules that the project's settings name.
         later: as ``first``, when there is nothing to do.
-        notes: file of what earlier workers have learned: what children import, and what harms.
+        notes: file of what earlier workers have learned: what children import, what of it has
+            been imported without harm, and what harms.
 
     Attributes:
         loaded: what was imported.
@@ -58,7 +59,8 @@ class Preload:
         lines = notes.read_text("utf-8").splitlines() if notes.is_file() else []
         refused = (line[1:].partition(" ") for line in lines if line.startswith(_REFUSED))
         self.left_out = {name: why for name, _, why in refused}
-        self._later = [*later, *(line for line in lines if not line.startswith(_REFUSED))]
+        self._proven = [line[1:] for line in lines if line.startswith(_PROVEN)]
+        self._later = [*later, *(x for x in lines if not x.startswith((_REFUSED, _PROVEN)))]
         self._queue: list[str] = []
         self._passed: list[str] = []
         self._names_only: set[str] = set()
@@ -78,7 +80,8 @@ class Preload:
         with quick_imports():
             for name in self._first:
                 self._load(name)
-        self._queue = [*self._chosen, *self._wanted()]
+        # Last what children will import all the same; no command waits for it.
+        self._queue = [*self._chosen, *self._wanted(), *self._proven]
         self._own = _own_files()
 
     # --- before the first commands ----------------------------------------------------------------
@@ -170,7 +173,9 @@ class Preload:
         Nobody knows yet whether these modules are harmless, so a fork imports them first.
         """
         if self._passed:
-            self._load(self._passed.pop(0))
+            name = self._passed.pop(0)
+            if not self._load(name):
+                self._write(f"{_PROVEN}{name}")
             self._own = _own_files()
         elif self.more:
             self._told, writer = os.pipe()

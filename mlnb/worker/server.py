@@ -158,6 +158,8 @@ class Server:
         elif free and not ready and not self._leaving:
             self._preload.learn(lessons.read())
             self._preload.go_on()
+            if not self._preload.more:
+                _settle()
 
     def _import(self) -> None:
         """Import one more module, and start what has waited for it."""
@@ -166,8 +168,7 @@ class Server:
         if self._preload.harmed:
             self._leave(self._preload.harmed)
         elif not self._preload.busy:
-            gc.collect()
-            gc.freeze()  # what is here stays; children need not look at it, and share it longer
+            _settle()
             _log(f"ready after {time.monotonic() - self._started:.1f} s; {self._preload}")
         for request in list(self._waiting):
             if self._leaving or not self._lacks(request):
@@ -313,6 +314,7 @@ class Server:
             "served": self._served,
             "memory": _memory(os.getpid()),
             "preloaded": self._preload.loaded,
+            "importing": self._preload.busy or self._preload.more or bool(self._preload.trial),
             "left_out": self._preload.left_out,
             "children": [
                 {
@@ -347,6 +349,12 @@ def _received(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _send(link: socket.socket, answer: dict[str, Any]) -> None:
     client.send(link, marshal.dumps(answer), ())
+
+
+def _settle() -> None:
+    """Say that what is here stays: children need not look at it, and share it longer."""
+    gc.collect()
+    gc.freeze()
 
 
 def _kill(pid: int) -> None:
