@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +200,10 @@ class Workplace:
     def warm(self, folder: Path, notebook: str = "") -> None:
         """See to it that the project's worker is there and has imported everything."""
         words = ["run", notebook] if notebook else ["repro"]
-        self.meter.run([MLNB, *words], folder, self.logged(folder))
+        environment = self.logged(folder)
+        self.meter.run([MLNB, *words], folder, environment)
+        while "importing" in self.meter.run([MLNB, "worker", "status"], folder, environment):
+            time.sleep(0.2)
 
     def logged(self, folder: Path) -> dict[str, str]:
         """Return the environment in which MLflow logs to the store of a project."""

@@ -49,7 +49,7 @@ for name, score in scores.items():
 axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
 axes.legend()
 figure.savefig(roc)
-plt.show()
+plt.close(figure)
 
 # %%
 figure, axes = plt.subplots(figsize=(5, 4))
@@ -60,7 +60,7 @@ axes.plot([0, 1], [0, 1], ":", color="grey")
 axes.set(xlabel="told", ylabel="true", title="Calibration")
 axes.legend()
 figure.savefig(calibration)
-plt.show()
+plt.close(figure)
 
 # %%
 figures = {
