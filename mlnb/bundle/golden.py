@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "golden.json"
 FORMAT = 1
 _SHARE = 4
-"""Rows with gaps, and rows with extremes, are at most one in so many each."""
+"""Rows with gaps are at most one in so many; rows with extremes twice that."""
 
 
 def choose(inputs: pd.DataFrame, scores: Floats, count: int) -> Positions:
@@ -41,7 +41,9 @@ def choose(inputs: pd.DataFrame, scores: Floats, count: int) -> Positions:
 
     usable = np.flatnonzero(~_is_infinite(inputs))
     few = max(1, count // _SHARE)
-    order = list(dict.fromkeys([*_gaps(inputs, usable)[:few], *_extremes(inputs, usable)[:few]]))
+    order = list(
+        dict.fromkeys([*_gaps(inputs, usable)[:few], *_extremes(inputs, usable)[: 2 * few]])
+    )
     order = order[:count]
     ranked = usable[np.argsort(_ranks(scores)[usable], kind="stable")]
     spread = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(np.intp)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.bundle import forms, golden, manifest, schema, scoring
 from mlnb.bundle.errors import BundleError
+from mlnb.bundle.folder import replace
 from mlnb.bundle.manifest import Manifest
 from mlnb.files import digest_bytes
 
@@ -75,6 +76,14 @@ class Bundle:
         :func:`mlnb.bundle.group_digests` gives the same of the rows of today.
         """
         return frozenset(self.files.get(GROUPS, b"").decode().split())
+
+    def save(self, path: Path) -> None:
+        """Write the bundle, as it was verified, to the folder ``path``, whole or not at all.
+
+        Raises:
+            BundleError: something else than an older bundle is there.
+        """
+        replace(path, {manifest.NAME: self.manifest.canonical} | dict(self.files))
 
     def golden(self) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
         """Return the golden requests [n], and the answers that were given when it was packed."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlnb.bundle import forms, golden, manifest, schema, scoring
 from mlnb.bundle.errors import BundleError
-from mlnb.bundle.folder import replace
 from mlnb.bundle.manifest import File, Label, Manifest, Part, Selection, Source, Task
 from mlnb.bundle.opening import GROUPS, Bundle
 from mlnb.bundle.rows import chosen, column, group_digests, parse_rows
@@ -136,7 +135,7 @@ def pack(recipe: Recipe, output: Path, *, allow_pickle: bool = False) -> Bundle:
     )
     bundle = _sealed(output, _described(recipe, told, shape, files), told)
     _refuse_change(bundle, model, rows.table[rows.test])
-    replace(output, {manifest.NAME: bundle.manifest.canonical} | dict(bundle.files))
+    bundle.save(output)
     return bundle
 
 

@@ -6,6 +6,7 @@ versions of this environment. What needs what is asked of the installed packages
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def _closure(modules: Iterable[str]) -> Mapping[str, str]:
     """Return the version of each distribution that the modules need, by name, sorted."""
     from packaging.requirements import Requirement
 
-    owners = metadata.packages_distributions()
+    owners = _owners()
     left = sorted({name for module in modules for name in owners.get(module, ())})
     found: dict[str, str] = {}
     while left:
@@ -81,6 +82,12 @@ def _closure(modules: Iterable[str]) -> Mapping[str, str]:
             if need.marker is None or need.marker.evaluate({"extra": ""}):
                 left.append(need.name)
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return which distributions each top-level module comes from; looked up once."""
+    return metadata.packages_distributions()
 
 
 def _parsed(lock: str, where: str) -> dict[str, Pin]:

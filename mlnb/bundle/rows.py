@@ -43,11 +43,8 @@ def parse_rows(data: bytes, suffix: str, *, where: str) -> pd.DataFrame:
         )
     try:
         buffer = io.BytesIO(data)
-        # Round trip: pandas' quicker parser of numbers errs in the last bit.
         table: pd.DataFrame = (
-            pd.read_parquet(buffer)
-            if suffix == ".parquet"
-            else pd.read_csv(buffer, float_precision="round_trip")
+            pd.read_parquet(buffer) if suffix == ".parquet" else pd.read_csv(buffer)
         )
     except Exception as error:  # whatever a damaged file provokes in pyarrow or pandas
         raise BundleError(f"is not a table: {error}", where=where) from error

@@ -180,17 +180,20 @@ def _converted(wanted: Column, values: pd.Series[Any], where: str) -> pd.Series[
     import pandas as pd
 
     inferred = pd.api.types.infer_dtype(values, skipna=True)
-    dtype: Any = _category(wanted) if wanted.kind == "category" else wanted.dtype
+    known = values.dropna()
     reason = f"holds {inferred} values"
     if inferred == "empty" or inferred in _FITTING[wanted.kind]:
         try:
+            # A category that training did not know would become a gap in silence.
+            if wanted.kind == "category" and not known.isin(list(wanted.values or ())).all():
+                raise ValueError("holds values that training did not know")
+            dtype: Any = _category(wanted) if wanted.kind == "category" else wanted.dtype
             made = values.astype(dtype)
-            known = values.notna()
-            whole = wanted.kind != "integer" or bool((made[known] == values[known]).all())
-            # A category that training did not know would silently become a gap.
-            if whole and bool((made.notna() == known).all()):
-                return made
-            reason = "holds values that training did not know" if whole else "holds fractions"
+            if bool((made.notna() != values.notna()).any()):
+                raise ValueError("has a gap, which its type cannot hold")
+            if wanted.kind == "integer" and made.dropna().tolist() != known.tolist():
+                raise ValueError("holds fractions or too large numbers")
+            return made
         except (TypeError, ValueError, OverflowError) as error:
             reason = str(error)
     raise BundleError(
