@@ -51,7 +51,7 @@ chromium:
 
 # After a change of dependencies in pyproject.toml; needs uv.
 lock:
-	uv pip compile pyproject.toml --extra reference --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra reference --extra onnx --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --output-file requirements.lock
 
 clean:
