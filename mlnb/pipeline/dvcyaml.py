@@ -39,15 +39,20 @@ def stages_of(project: Project, file: Path) -> Iterator[Stage]:
     Raises:
         PipelineError: DVC itself would refuse it.
     """
-    from dvc.exceptions import DvcException
-    from dvc.fs import LocalFileSystem
-    from dvc.parsing import DataResolver
-
     data = content(file) or {}
     if not isinstance(data, Mapping) or not isinstance(data.get("stages", {}), Mapping):
         raise PipelineError("not a pipeline: `stages` must map names to stages", where=str(file))
     for name, definition in data.get("stages", {}).items():
         _refuse_unlisted(file, name, definition)
+    if _is_plain(data):
+        for name, definition in data.get("stages", {}).items():
+            yield _stage(project, file, str(name), definition, {})
+        return
+
+    from dvc.exceptions import DvcException
+    from dvc.fs import LocalFileSystem
+    from dvc.parsing import DataResolver
+
     # The resolver wants no more of a repository than its file system and parsing settings.
     repo = SimpleNamespace(fs=LocalFileSystem(), config={})
     try:
@@ -61,6 +66,13 @@ def stages_of(project: Project, file: Path) -> Iterator[Stage]:
             where=str(file),
             remedy="`dvc stage list` shows what DVC makes of it.",
         ) from error
+
+
+def _is_plain(data: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to resolve, which would cost more than all else that a run plans."""
+    stages = data.get("stages", {}).values()
+    made = any(key in definition for definition in stages for key in ("foreach", "matrix", "vars"))
+    return not made and "vars" not in data and "${" not in str(data)
 
 
 def _refuse_unlisted(file: Path, name: str, definition: Any) -> None:
