@@ -40,6 +40,8 @@ def choose(inputs: pd.DataFrame, scores: Floats, count: int) -> Positions:
     import numpy as np
 
     usable = np.flatnonzero(~_is_infinite(inputs))
+    if not len(usable):
+        raise BundleError("every training row holds an infinite number")
     few = max(1, count // _SHARE)
     order = list(
         dict.fromkeys([*_gaps(inputs, usable)[:few], *_extremes(inputs, usable)[: 2 * few]])

@@ -112,6 +112,7 @@ def group_digests(values: Iterable[Any], *, where: str = "") -> frozenset[str]:
 
 
 def _text(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value  # numpy's numbers as Python's
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
