@@ -13,7 +13,7 @@ from scipy import special
 
 from mlnb.statistics.design import LIMIT, Design
 from mlnb.statistics.metrics import Metric, Table
-from mlnb.statistics.reading import Estimate, Function, Part, Reading
+from mlnb.statistics.reading import Estimate, Function, Part, Reading, Spread
 from mlnb.statistics.sample import Floats, Mask, Sample, StatisticsError
 
 
@@ -135,21 +135,21 @@ def bounded(
     used = tuple(range(len(reading.parts))) if parts is None else parts
     freedom = reading.freedom(used)
     found = reading.spread(function)
-    if found.draws is None:
-        reach = float(special.stdtrit(freedom, confidence)) * found.error
-        low, high = found.value - reach, found.value + reach
+    share = within == (0.0, 1.0)
+    if share and found.error == 0 and found.value in (0, 1):
+        low, high = _edge(found.value, freedom + 1, confidence)
+    elif found.draws is None:
+        low, high = _normal(found, freedom, confidence, logit=share)
     else:
-        draws = found.draws
-        inflation = 0.0
-        if reading.metric.inflated:
-            inflation = float(np.nanmean(draws)) - found.value
-        low, high = _percentiles(draws - inflation, freedom, confidence)
+        low, high = _percentiles(found.draws, freedom, confidence)
+    if reading.noise is not None and found.draws is not None:
+        inflation = float(np.nanmean(found.draws)) - found.value
+        low, high = low - inflation, high - inflation
+        if len(used) == 1:
+            low = found.value - _percentiles(reading.noise[:, used[0]], freedom, confidence)[1]
+            low = max(low, 0.0)
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])
-        if within == (0.0, 1.0) and found.error == 0:
-            low, high = _edge(found.value, freedom + 1, confidence)
-    elif reading.metric.inflated and function is _ITSELF:
-        low = max(low, 0.0)
     masks = [reading.parts[number].rows for number in used]
     rows = np.zeros(len(reading.design.codes), np.bool_)
     for mask in masks:
@@ -165,6 +165,19 @@ def bounded(
         confidence,
         _method(reading),
     )
+
+
+def _normal(found: Spread, freedom: int, confidence: float, *, logit: bool) -> tuple[float, float]:
+    """Return the bounds by Student's t; of a share on the scale of its log odds.
+
+    Near 1 an area is skewed: its lower bound would be too high in 10 instead of 5 of 100 cases for
+    the average precision of 200 rows (Pepe 2003, section 5.2; Boyd, Eng and Page 2013).
+    """
+    reach = float(special.stdtrit(freedom, confidence)) * found.error
+    if not logit:
+        return found.value - reach, found.value + reach
+    centre, reach = special.logit(found.value), reach / (found.value * (1 - found.value))
+    return float(special.expit(centre - reach)), float(special.expit(centre + reach))
 
 
 def _percentiles(draws: Floats, freedom: int, confidence: float) -> tuple[float, float]:
@@ -191,7 +204,7 @@ def _edge(value: float, units: int, confidence: float) -> tuple[float, float]:
     has been seen in none or all of them can (Clopper and Pearson 1934; "rule of three").
     """
     reach = 1 - (1 - confidence) ** (1 / units)
-    return (0.0, reach) if value <= 0 else (1 - reach, 1.0) if value >= 1 else (value, value)
+    return (0.0, float(reach)) if value == 0 else (float(1 - reach), 1.0)
 
 
 def _paired(

@@ -221,8 +221,14 @@ def group_differences(
         min_positives: so is one with fewer positive (negative) rows where the metric needs them.
 
     Raises:
-        StatisticsError: fewer than two groups have enough rows; a group's name is missing.
+        StatisticsError: fewer than two groups have enough rows; a group's name is missing; a
+            metric that noise raises, and so more in a small group than in a large one.
     """
+    if metric.inflated:
+        raise StatisticsError(
+            f"{metric.name} is the larger the fewer rows a group has, and tells nothing of groups",
+            remedy="Compare groups by calibration_gap.",
+        )
     names = np.asarray(groups)
     if names.shape != (len(sample),):
         raise StatisticsError(f"there are {len(sample)} rows, and groups of shape {names.shape}")

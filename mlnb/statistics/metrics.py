@@ -37,9 +37,10 @@ class Sums:
 
 @dataclass(frozen=True)
 class Contributions:
-    """A value, and what each row contributes to it [n]."""
+    """A value and what each row contributes to it [n]; ``leverage``: corrected for large units."""
 
     value: Callable[[Sample], tuple[float, Floats]]
+    leverage: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ _ALL: Sequence[Metric] = (
         "Average precision",
         BINARY,
         "higher",
-        Contributions(ranks.average_precision),
+        Contributions(ranks.average_precision, leverage=True),
         _POSITIVES,
         share=True,
     ),
