@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bundles
 import joblib
@@ -28,7 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 from xgboost import DMatrix
 
 from mlnb.bundle import (
@@ -46,6 +46,7 @@ from mlnb.bundle import (
     requirements,
     save_model,
     schema,
+    scoring,
 )
 from mlnb.errors import MlnbError
 
@@ -286,6 +287,34 @@ def test_a_bundle_answers_as_its_model(name: str, tmp_path: Path) -> None:
     assert np.array_equal(bundle.predict(table), expected.astype(float))
     own = name in ("alone-binary", "alone-multiclass", "alone-regression", "booster")
     assert bundle.manifest.model.file == ("model.ubj" if own else "model.skops")
+
+
+class Watched(LogisticRegression):  # type: ignore[misc]
+    """Notes how many threads it may use when it is asked."""
+
+    seen: ClassVar[list[int]] = []
+
+    def predict_proba(self, rows: pd.DataFrame) -> Any:
+        self.seen.extend(pool["num_threads"] for pool in threadpool_info())
+        self.seen.append(joblib.effective_n_jobs(-1))
+        return super().predict_proba(rows)
+
+
+def test_answers_are_computed_on_one_thread(tmp_path: Path) -> None:
+    """BLAS, OpenMP and joblib are on one thread; so are the parts of a model that is opened."""
+    table = bundles.rows()
+    with threadpool_limits(2):
+        scoring.score(Watched().fit(table[["age"]], table["yes"]), "binary", table[["age"]])
+    assert len(Watched.seen) > 1
+    assert set(Watched.seen) == {1}
+    for name in ("binary-forest", "binary-xgboost", "alone-binary"):
+        pack(bundles.recipe(tmp_path, name), tmp_path / "bundle")
+        model = open_bundle(tmp_path / "bundle").model()
+        last = model.named_steps["model"] if hasattr(model, "named_steps") else model
+        assert last.n_jobs == 1
+        if hasattr(last, "get_booster"):
+            config = json.loads(last.get_booster().save_config())
+            assert config["learner"]["generic_param"]["nthread"] == "1"
 
 
 def test_a_bundle_says_what_it_is(packed: Bundle) -> None:

@@ -24,7 +24,8 @@ from mlnb.bundle.modelfile import (
     save_model,
 )
 from mlnb.bundle.opening import Bundle, open_bundle
-from mlnb.bundle.packing import Recipe, pack
+from mlnb.bundle.packing import pack
+from mlnb.bundle.recipe import Recipe
 from mlnb.bundle.rows import chosen, group_digests, read_rows
 
 __all__ = [

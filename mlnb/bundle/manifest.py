@@ -21,6 +21,7 @@ from mlnb.files import digest_bytes
 
 FORMAT = 1
 NAME = "manifest.json"
+GROUPS = "training-groups.txt"
 PICKLE = "pickle"
 """The mark of a bundle whose model is a pickle: opening it runs what the pickle says."""
 
@@ -133,7 +134,7 @@ class Manifest:
     @property
     def training_groups(self) -> str | None:
         """SHA-256 of the list of training groups; None if the rows have no groups."""
-        found = self.files.get("training-groups.txt")
+        found = self.files.get(GROUPS)
         return found.sha256 if found else None
 
     @functools.cached_property

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-NAME = "model.onnx"
 TOLERANCE = 1e-5
 """Largest difference of a probability; of a prediction, relative to it where it is above 1."""
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-GROUPS = "training-groups.txt"
 _MANIFEST_LIMIT = 16 << 20
 _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Neither through a link, nor waiting for who may never write to a pipe."""
@@ -75,7 +74,7 @@ class Bundle:
 
         :func:`mlnb.bundle.group_digests` gives the same of the rows of today.
         """
-        return frozenset(self.files.get(GROUPS, b"").decode().split())
+        return frozenset(self.files.get(manifest.GROUPS, b"").decode().split())
 
     def save(self, path: Path) -> None:
         """Write the bundle, as it was verified, to the folder ``path``, whole or not at all.

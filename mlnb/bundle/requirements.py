@@ -15,7 +15,7 @@ from typing import Literal
 
 from mlnb.bundle.errors import BundleError
 
-NAME = "requirements.txt"
+Pinning = Literal["hashed", "versions"]
 READERS = ("joblib", "numpy", "pandas", "pydantic", "threadpoolctl")
 """Modules that opening a bundle imports, whatever its model."""
 
@@ -31,9 +31,7 @@ class Pin:
     hashes: tuple[str, ...]
 
 
-def pinned(
-    modules: Iterable[str], lock: str | None, *, where: str = ""
-) -> tuple[bytes, Literal["hashed", "versions"]]:
+def pinned(modules: Iterable[str], lock: str | None, *, where: str = "") -> tuple[bytes, Pinning]:
     """Return a requirements file for ``modules``, and how its packages are pinned.
 
     Args:

@@ -85,7 +85,7 @@ def settle(model: Any) -> None:
         if getattr(part, "n_jobs", 1) not in (1, None):
             part.n_jobs = 1
         if _is_booster(part):
-            part.set_param({"nthread": 1})
+            part.set_param({"nthread": 1, "n_jobs": 1})  # XGBoost keeps both names
 
 
 def packages_of(model: Any) -> set[str]:
