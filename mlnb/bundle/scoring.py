@@ -106,21 +106,21 @@ def one_thread() -> Iterator[None]:
 
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
     """Yield ``value`` and what it is made of, as far as these are estimators or boosters."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
+    kind = type(value)
     if isinstance(value, list | tuple):
-        for item in value:
-            yield from _parts(item, seen)
+        inner = value
     elif isinstance(value, dict):
-        yield from _parts(list(value.values()), seen)
-    elif _is_booster(value):
+        inner = list(value.values())
+    elif kind.__module__ == "numpy" and str(getattr(value, "dtype", "")) == "object":
+        inner = value.ravel().tolist()  # the trees of gradient boosting
+    elif kind.__module__.startswith(("sklearn.", "xgboost.")) and id(value) not in seen:
+        seen.add(id(value))  # of lasting objects only: the number of another may be given again
         yield value
-    elif type(value).__module__.startswith(("sklearn.", "xgboost.")):
-        yield value
-        yield from _parts(list(getattr(value, "__dict__", {}).values()), seen)
-    elif type(value).__module__ == "numpy" and str(getattr(value, "dtype", "")) == "object":
-        yield from _parts(value.ravel().tolist(), seen)  # the trees of gradient boosting
+        inner = list(getattr(value, "__dict__", {}).values())
+    else:
+        return
+    for item in inner:
+        yield from _parts(item, seen)
 
 
 def _is_booster(model: Any) -> bool:
