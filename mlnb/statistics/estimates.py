@@ -20,9 +20,12 @@ from mlnb.statistics.sample import Floats, Mask, Sample, StatisticsError
 def linear(*slopes: float) -> Function:
     """Return the sum of the parts' values, each times its slope."""
     weights = np.array(slopes)
-    return Function(lambda values: values @ weights, lambda values: weights)
+    # The others are left out: a value that does not exist would spoil the sum even times 0.
+    used = np.flatnonzero(weights)
+    return Function(lambda values: values[..., used] @ weights[used], lambda values: weights)
 
 
+_NOTHING = 1e-12  # what rounding makes of no error at all
 _ITSELF = linear(1.0)
 _DIFFERENCE = linear(1.0, -1.0)
 RATIO = Function(
@@ -113,6 +116,15 @@ def detectable(found: Estimate, power: float = 0.8) -> float:
     return quantile * found.error
 
 
+def unseen(freedom: int, confidence: float) -> float:
+    """Return how large a share can be of which nothing has been seen in ``freedom`` + 1 units.
+
+    No resample can show what has not happened yet; the exact bound can (Clopper and Pearson 1934,
+    Biometrika 26; the "rule of three").
+    """
+    return float(1 - (1 - confidence) ** (1 / (freedom + 1)))
+
+
 def bounded(
     reading: Reading,
     function: Function,
@@ -134,10 +146,11 @@ def bounded(
         raise StatisticsError(f"the confidence must lie between 0.5 and 1, not at {confidence}")
     used = tuple(range(len(reading.parts))) if parts is None else parts
     freedom = reading.freedom(used)
-    found = reading.spread(function)
+    found = reading.spread(function, freedom)
     share = within == (0.0, 1.0)
-    if share and found.error == 0 and found.value in (0, 1):
-        low, high = _edge(found.value, freedom + 1, confidence)
+    if share and min(found.value, 1 - found.value) < _NOTHING:
+        reach = unseen(freedom, confidence)
+        low, high = (0.0, reach) if found.value < 0.5 else (1 - reach, 1.0)
     elif found.draws is None:
         low, high = _normal(found, freedom, confidence, logit=share)
     else:
@@ -195,16 +208,6 @@ def _percentiles(draws: Floats, freedom: int, confidence: float) -> tuple[float,
     rising = np.sort(np.where(np.isnan(draws), -np.inf, draws))
     falling = np.sort(np.where(np.isnan(draws), np.inf, draws))
     return float(rising[rank - 1]), float(falling[len(draws) - rank])
-
-
-def _edge(value: float, units: int, confidence: float) -> tuple[float, float]:
-    """Return the bounds of a share that is 0 or 1 in every resample.
-
-    No resample can show what has not happened yet. The exact bound of a share of ``units`` that
-    has been seen in none or all of them can (Clopper and Pearson 1934; "rule of three").
-    """
-    reach = 1 - (1 - confidence) ** (1 / units)
-    return (0.0, float(reach)) if value == 0 else (float(1 - reach), 1.0)
 
 
 def _paired(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import special
 
 from mlnb.statistics.design import Design
-from mlnb.statistics.estimates import RATIO, bounded, linear
+from mlnb.statistics.estimates import RATIO, bounded, linear, unseen
 from mlnb.statistics.metrics import Metric
 from mlnb.statistics.reading import Estimate, Function, Part, Reading
 from mlnb.statistics.sample import Floats, Mask, Sample, StatisticsError
@@ -146,7 +146,7 @@ class Groups:
             (self._contrast({high: margin.ratio, low: -1.0}), -margin.difference),
             (self._contrast({high: 1.0, low: -margin.ratio}), margin.difference),
         ):
-            found = self._reading.spread(function)
+            found = self._reading.spread(function, freedom)
             over = found.value + offset
             if found.error == 0:
                 chance += 0.5 * (over == 0) + (over < 0)
@@ -188,7 +188,12 @@ class Groups:
         return linear(*(slopes.get(place, 0.0) for place in range(len(self.values))))
 
     def _bounded(self, slopes: Mapping[int, float], parts: tuple[int, int]) -> Estimate:
-        return bounded(self._reading, self._contrast(slopes), self._confidence, parts=parts)
+        found = bounded(self._reading, self._contrast(slopes), self._confidence, parts=parts)
+        if found.error > 0 or not self._reading.metric.share:
+            return found
+        # Two groups of which all rows are right may still differ in what has not been seen yet.
+        reach = unseen(found.freedom, self._confidence)
+        return replace(found, low=found.low - reach, high=found.high + reach)
 
 
 @dataclass(frozen=True)

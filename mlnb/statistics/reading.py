@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -63,17 +63,7 @@ class Estimate:
 
     def mirrored(self) -> Estimate:
         """Return the estimate of minus the same thing."""
-        return Estimate(
-            -self.value,
-            -self.high,
-            -self.low,
-            self.error,
-            self.rows,
-            self.clusters,
-            self.freedom,
-            self.confidence,
-            self.method,
-        )
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
 
 class Spread(NamedTuple):
@@ -139,14 +129,16 @@ class Reading:
             )
         return cls(metric, parts, design, values, draws, contributions, noise)
 
-    def spread(self, function: Function) -> Spread:
-        """Return how ``function`` of the parts' values varies."""
+    def spread(self, function: Function, freedom: int) -> Spread:
+        """Return how ``function`` of the parts' values varies, given its degrees of freedom."""
         value = float(function.of(self.values))
         if self.draws is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 draws = function.of(self.draws)
             known = draws[np.isfinite(draws)]
-            return Spread(value, float(known.std(ddof=1)) if len(known) > 1 else math.inf, draws)
+            error = float(known.std(ddof=1)) if len(known) > 1 else math.inf
+            # Resamples vary around the mean of the sample, not around the truth.
+            return Spread(value, math.sqrt(_corrected(freedom + 1)) * error, draws)
         assert self.contributions is not None
         return Spread(value, math.sqrt(self._variance(function.slopes(self.values))), None)
 
