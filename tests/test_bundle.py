@@ -778,7 +778,7 @@ def test_pins_come_from_the_lock_file() -> None:
         requirements.pinned(["sklearn"], lock, where="requirements.lock")
 
 
-def test_pins_without_a_lock_are_versions(packed: Bundle) -> None:
+def test_pins_without_a_lock_are_versions(packed: Bundle, tmp_path: Path) -> None:
     """Without digests to take, versions of this environment are pinned, and the bundle says so."""
     assert packed.manifest.requirements == "versions"
     lines = packed.files["requirements.txt"].decode().split()
@@ -787,5 +787,7 @@ def test_pins_without_a_lock_are_versions(packed: Bundle) -> None:
     assert not {"dvc", "mlflow", "xgboost", "xgboost-cpu"} & {
         line.partition("==")[0] for line in lines
     }
+    boosted = pack(bundles.recipe(tmp_path, "binary-xgboost"), tmp_path / "bundle")
+    assert b"xgboost" in boosted.files["requirements.txt"]
     loose = requirements.pinned(["numpy"], "numpy>=1\n-r other.txt\n", where="requirements.txt")
     assert loose == (f"numpy=={np.__version__}\n".encode(), "versions")
