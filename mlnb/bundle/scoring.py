@@ -7,6 +7,8 @@ be compared with an earlier one.
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +100,20 @@ def packages_of(model: Any) -> set[str]:
 def one_thread() -> Iterator[None]:
     """Keep BLAS, OpenMP and joblib on one thread."""
     import joblib
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), joblib.parallel_config(backend="sequential"):
+    with _pools(len(sys.modules)).limit(limits=1), joblib.parallel_config(backend="sequential"):
         yield
+
+
+@functools.lru_cache(maxsize=1)
+def _pools(modules: int) -> Any:
+    """Return the thread pools of this process.
+
+    Looking for them takes longer than many a prediction. New ones come with new ``modules``.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
