@@ -55,30 +55,25 @@ class World(NamedTuple):
         return np.repeat(np.arange(self.rows), sizes)[: self.rows]
 
     def draw(self, generator: np.random.Generator) -> tuple[Ints, Callable[[float], Floats]]:
-        """Return a target [n] and a maker of models' scores [n], given the noise of the model.
-
-        In a clustered world, half of the variance of risk and of each model's noise is shared
-        within a cluster.
-        """
-        codes = self.codes()
-
-        def normal() -> Floats:
-            own = generator.standard_normal(self.rows)
-            if codes is None:
-                return own
-            shared = generator.standard_normal(codes[-1] + 1)[codes]
-            both: Floats = (own + shared) / math.sqrt(2)
-            return both
-
-        risk = normal()
+        """Return a target [n] and a maker of models' scores [n], given the noise of the model."""
+        risk = self.normal(generator)
         target = (generator.random(self.rows) < special.expit(BASE + SIGNAL * risk)).astype(int)
 
         def score(noise: float) -> Floats:
             shrunk = SIGNAL / (1 + noise**2)
-            scores: Floats = special.expit(BASE + shrunk * (risk + noise * normal()))
+            scores: Floats = special.expit(BASE + shrunk * (risk + noise * self.normal(generator)))
             return scores
 
         return target, score
+
+    def normal(self, generator: np.random.Generator) -> Floats:
+        """Return a standard normal number for each row [n], half of its variance the cluster's."""
+        own, codes = generator.standard_normal(self.rows), self.codes()
+        if codes is None:
+            return own
+        shared = generator.standard_normal(codes[-1] + 1)[codes]
+        both: Floats = (own + shared) / math.sqrt(2)
+        return both
 
 
 def pairs(world: World, noise: float, times: int, seed: int) -> Iterator[tuple[Sample, Sample]]:
@@ -113,6 +108,80 @@ def false_better(simulations: int) -> str:
         f"are equally good; nominal {NOMINAL:g}, at most {BOUND:g} is promised. {simulations:,} "
         f"test sets a row, each model of which is tested against the other (standard error of a "
         f"share: {error:.4f}).\n\n" + _table(["rows drawn", "n", "units", *COMPARED], rows)
+    )
+
+
+def other_tasks(simulations: int) -> str:
+    """Return how often one of two equally good models of other tasks is called better."""
+    times = simulations // 4
+    rows = []
+    for task, names in (
+        ("multiclass", ("accuracy", "f1_macro", "log_loss", "roc_auc_ovr")),
+        ("regression", ("mae", "rmse", "r2", "poisson_deviance")),
+    ):
+        for world in [World(n, clustered) for clustered in (False, True) for n in (200, 1000)]:
+            design, generator = world.design(), np.random.default_rng([6, world.rows])
+            better = dict.fromkeys(names, 0)
+            for _ in range(times):
+                first, second = _of_task(task, world, generator)
+                for name in names:
+                    found = gain(METRICS[name], first, second, design)
+                    better[name] += (found.low > 0) + (found.high < 0)
+            shares = [f"{name}: {_share(better[name] / (2 * times))}" for name in names]
+            rows.append([task, _kind(world), f"{world.rows:,}", *shares])
+            _tell(rows[-1])
+    error = math.sqrt(NOMINAL * (1 - NOMINAL) / (2 * times))
+    return (
+        "## False better in other tasks\n\nFour classes, and counts of a skewed Poisson mean. The "
+        f"same with {times:,} test sets a row (standard error of a share: {error:.4f}).\n\n"
+        + _table(["task", "rows drawn", "n", *[""] * 4], rows)
+    )
+
+
+def _of_task(task: str, world: World, generator: np.random.Generator) -> tuple[Sample, Sample]:
+    """Return two equally good models of a task on one test set."""
+    if task == "multiclass":
+        risk = np.stack([world.normal(generator) for _ in range(4)], axis=1)
+        target = (risk + generator.gumbel(size=risk.shape)).argmax(axis=1)
+        scores = [
+            special.softmax(
+                0.7 * (risk + np.stack([world.normal(generator) for _ in range(4)], axis=1)), axis=1
+            )
+            for _ in range(2)
+        ]
+        return Sample("multiclass", target, scores[0]), Sample("multiclass", target, scores[1])
+    risk = world.normal(generator)
+    counts = generator.poisson(np.exp(0.5 + 0.8 * risk))
+    guesses = [np.exp(0.6 + 0.6 * (risk + 0.5 * world.normal(generator))) for _ in range(2)]
+    return Sample("regression", counts, guesses[0]), Sample("regression", counts, guesses[1])
+
+
+def single_bounds(simulations: int) -> str:
+    """Return how often a single bound is on the wrong side of the truth."""
+    names = (*COMPARED, "recall", "log_loss", "calibration_gap", "calibration_error")
+    times = simulations // 4
+    rows = []
+    for clustered in (False, True):
+        large = World(400_000, clustered)
+        sample, _ = next(pairs(large, 0, 1, 7))
+        design = large.design(resamples=100)
+        truth = {name: estimate(METRICS[name], sample, design).value for name in names}
+        for world in (World(200, clustered), World(1000, clustered)):
+            design = world.design()
+            wrong = {name: [0, 0] for name in names}
+            for sample, _ in pairs(world, 0, times, 8):
+                for name in names:
+                    found = estimate(METRICS[name], sample, design)
+                    wrong[name][0] += found.low > truth[name]
+                    wrong[name][1] += found.high < truth[name]
+            shares = [" / ".join(f"{count / times:.3f}" for count in wrong[name]) for name in names]
+            rows.append([_kind(world), f"{world.rows:,}", *shares])
+            _tell(rows[-1])
+    error = math.sqrt(NOMINAL * (1 - NOMINAL) / times)
+    return (
+        "## Single bounds\n\nHow often the lower bound is above the truth / the upper bound below "
+        f"it; nominal {NOMINAL:g} each; {times:,} test sets a row (standard error of a share: "
+        f"{error:.4f}).\n\n" + _table(["rows drawn", "n", *names], rows)
     )
 
 
@@ -257,7 +326,8 @@ def main() -> None:
     if chosen.rules:
         print(json.dumps(rules(chosen.rules, chosen.clustered)))
         return
-    parts = [speed(), *(part(chosen.simulations) for part in (false_better, power, equal_groups))]
+    subjects = (false_better, other_tasks, single_bounds, power, equal_groups)
+    parts = [speed(), *(subject(chosen.simulations) for subject in subjects)]
     text = "\n\n".join(parts)
     print(text)
     if chosen.write:

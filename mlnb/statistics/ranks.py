@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlnb.statistics.sample import Floats, Ints, Sample
+from mlnb.statistics.sample import Floats, Ints, Sample, StatisticsError
 
 
 def roc_auc(sample: Sample) -> tuple[float, Floats]:
@@ -30,6 +30,9 @@ def roc_auc_ovr(sample: Sample) -> tuple[float, Floats]:
     Provost and Domingos 2003, with equal weights of the classes as in scikit-learn's
     ``roc_auc_score(multi_class="ovr", average="macro")``.
     """
+    missing = sorted(set(range(sample.class_count)) - set(sample.target.tolist()))
+    if missing:
+        raise StatisticsError(f"roc_auc_ovr needs rows of every class; of {missing} there are none")
     areas = [
         _area((sample.target == number).astype(np.int64), sample.score[:, number])
         for number in range(sample.class_count)
