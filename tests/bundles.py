@@ -95,7 +95,7 @@ ALONE: dict[str, tuple[str, Any]] = {
     "alone-binary": ("binary", XGBClassifier(**_boosted())),
     "alone-multiclass": ("multiclass", XGBClassifier(**_boosted())),
     "alone-regression": ("regression", XGBRegressor(**_boosted())),
-    "alone-missing": ("binary", XGBClassifier(**_boosted(missing=0.0))),
+    "alone-missing": ("binary", XGBClassifier(**_boosted(missing=3.0))),
 }
 """Models of XGBoost without a pipeline; they take numbers only."""
 

@@ -700,6 +700,30 @@ def test_a_recipe_that_does_not_fit_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_model_that_answers_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XGBoost's own file lacks the sign for gaps; were it used for all, packing would notice."""
+    recipe = bundles.recipe(tmp_path, "alone-missing")
+    monkeypatch.setattr("mlnb.bundle.forms._is_usual", lambda model: True)
+    with pytest.raises(BundleError, match="answers otherwise after it was kept"):
+        pack(recipe, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """A model that overflows is not packed."""
+    recipe = bundles.recipe(tmp_path, "regression-ridge")
+    model = load_model(tmp_path / recipe.model)
+    model.named_steps["model"].coef_[:] = np.inf
+    save_model(model, tmp_path / recipe.model)
+    with (
+        pytest.raises(BundleError, match="240 answers of the model are not finite"),
+        np.errstate(all="ignore"),
+    ):
+        pack(recipe, tmp_path / "bundle")
+
+
 def test_only_a_bundle_is_replaced(packed: Bundle, tmp_path: Path) -> None:
     """A folder of other things is left alone; an older bundle and an empty folder give way."""
     recipe = bundles.recipe(tmp_path)

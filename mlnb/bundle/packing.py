@@ -23,9 +23,13 @@ from mlnb.bundle.recipe import (
 from mlnb.files import digest_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
     from mlnb.bundle.requirements import Pinning
+
+    Floats = npt.NDArray[np.float64]
 
 
 def pack(recipe: Recipe, output: Path, *, allow_pickle: bool = False) -> Bundle:
@@ -84,19 +88,30 @@ def pack(recipe: Recipe, output: Path, *, allow_pickle: bool = False) -> Bundle:
         marks=(manifest.PICKLE,) if pickled else (),
     )
     bundle = _sealed(output, _described(recipe, told, shape, files), told)
-    _refuse_change(bundle, model, rows.table[rows.test])
+    test_rows = rows.table[rows.test]
+    _refuse_change(bundle, test_rows, _asked(recipe, model, shape, test_rows)[1])
     bundle.save(output)
     return bundle
+
+
+def _asked(
+    recipe: Recipe, model: Any, shape: schema.Schema, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, Floats]:
+    """Return ``rows`` as the model takes them, and its answers, which must be finite."""
+    import numpy as np
+
+    inputs = shape.conform(rows, where=recipe.rows)
+    answers = scoring.score(model, recipe.task, inputs)
+    if wrong := int((~np.isfinite(answers)).sum()):
+        raise BundleError(f"{wrong} answers of the model are not finite", where=recipe.model)
+    return inputs, answers
 
 
 def _golden(
     recipe: Recipe, model: Any, shape: schema.Schema, train: pd.DataFrame
 ) -> dict[str, bytes]:
-    inputs = shape.conform(train, where=recipe.rows)
-    rows = golden.choose(inputs, scoring.score(model, recipe.task, inputs), recipe.golden)
-    requests = inputs.iloc[rows]
-    answers = scoring.score(model, recipe.task, requests)
-    return {golden.NAME: golden.to_bytes(requests, answers)}
+    rows = golden.choose(*_asked(recipe, model, shape, train), recipe.golden)
+    return {golden.NAME: golden.to_bytes(*_asked(recipe, model, shape, train.iloc[rows]))}
 
 
 def _onnx(
@@ -104,8 +119,7 @@ def _onnx(
 ) -> tuple[bytes, manifest.Agreement]:
     from mlnb.bundle import onnx
 
-    inputs = shape.conform(test, where=recipe.rows)
-    answers = scoring.score(model, recipe.task, inputs)
+    inputs, answers = _asked(recipe, model, shape, test)
     return onnx.exported(
         model, recipe.task, shape, inputs, answers, threshold=recipe.threshold, where=recipe.model
     )
@@ -142,11 +156,10 @@ def _sealed(output: Path, files: Mapping[str, bytes], told: Manifest) -> Bundle:
     return Bundle(output, parsed, dict(files))
 
 
-def _refuse_change(bundle: Bundle, model: Any, test: pd.DataFrame) -> None:
+def _refuse_change(bundle: Bundle, test: pd.DataFrame, expected: Floats) -> None:
     """Refuse a bundle whose model answers otherwise than the one that it was made of."""
     import numpy as np
 
-    expected = scoring.score(model, bundle.manifest.task, bundle.schema.conform(test))
     requests, answers = bundle.golden()
     same = np.array_equal(bundle.predict(test), expected)
     if not same or not np.array_equal(bundle.predict(requests), answers):
@@ -154,8 +167,4 @@ def _refuse_change(bundle: Bundle, model: Any, test: pd.DataFrame) -> None:
             f"{bundle.manifest.model.type} answers otherwise after it was kept and read again",
             where=str(bundle.path),
             remedy="Please report this kind of model.",
-        )
-    if not np.isfinite(expected).all():
-        raise BundleError(
-            "the model's answers on the test rows are not finite", where=str(bundle.path)
         )
