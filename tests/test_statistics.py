@@ -377,6 +377,40 @@ def test_what_has_never_happened_is_not_impossible() -> None:
         assert found.low == pytest.approx(expected)
 
 
+def test_an_area_cannot_go_beyond_one(samples: tuple[Sample, Sample], rows_design: Design) -> None:
+    """The bounds of a single area are those of Student's t on the scale of its log odds."""
+    found = estimate(METRICS["roc_auc"], samples[0], rows_design)
+    odds = math.log(found.value / (1 - found.value))
+    reach = scipy.stats.t.ppf(0.95, found.freedom) * found.error
+    reach /= found.value * (1 - found.value)
+    bounds = [1 / (1 + math.exp(-odds + step)) for step in (reach, -reach)]
+    assert [found.low, found.high] == pytest.approx(bounds)
+
+
+def test_large_clusters_are_no_anchor() -> None:
+    """With twelve clusters, the error of the average precision is above that of the jackknife."""
+    target, first, _, _ = binary()
+    codes = np.arange(900) // 75
+    left_out = np.array(
+        [
+            oracle.average_precision_score(target[codes != code], first[codes != code])
+            for code in range(12)
+        ]
+    )
+    jackknife = math.sqrt(11 / 12 * np.sum((left_out - left_out.mean()) ** 2))
+    sample = Sample("binary", target, first)
+    found = estimate(METRICS["average_precision"], sample, Design.of(900, codes))
+    assert jackknife < found.error < 1.1 * jackknife
+
+
+def test_a_share_of_perhaps_nothing_is_unknown() -> None:
+    """Where one resample in seven selects nobody, the precision could be anything."""
+    target = np.tile([1, 0], 150)
+    sample = Sample("binary", target, np.where(np.arange(300) < 2, 0.9, 0.1), 0.5)
+    found = estimate(METRICS["precision"], sample, Design.of(300))
+    assert (found.value, found.low, found.high) == (0.5, 0, 1)
+
+
 def test_noise_is_not_taken_for_miscalibration() -> None:
     """The calibration error of true probabilities is above 0, and its lower bound is not."""
     rng = np.random.default_rng(0)
@@ -687,10 +721,10 @@ def test_comparisons_refuse_what_is_no_pair(
 FIGURES = """
 import numpy as np
 from test_statistics import *
-target, first, second, codes = binary()
+target, first, second, codes = binary(5000)  # a product that BLAS shares between its threads
 one, two = (Sample("binary", target, each, THRESHOLD) for each in (first, second))
 for clusters in (None, codes):
-    design = Design.of(900, clusters)
+    design = Design.of(5000, clusters)
     for name in metrics_of("binary"):
         print(gain(METRICS[name], one, two, design))
 """
