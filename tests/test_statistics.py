@@ -366,6 +366,13 @@ def test_few_units_widen_the_bounds(samples: tuple[Sample, Sample]) -> None:
     assert width > 1.05 * scipy.stats.norm.ppf(0.95) * found.error
 
 
+def test_three_clusters_reach_beyond_their_resamples(samples: tuple[Sample, Sample]) -> None:
+    """Where no draw lies as far out as it must, the bounds are Student's."""
+    found = estimate(METRICS["brier"], samples[0], Design.of(900, np.arange(900) // 300))
+    reach = scipy.stats.t.ppf(0.95, 2) * found.error
+    assert [found.low, found.high] == pytest.approx([found.value - reach, found.value + reach])
+
+
 def test_what_has_never_happened_is_not_impossible() -> None:
     """A recall of 60 out of 60 has the exact lower bound of Clopper and Pearson, and so an area."""
     target = np.repeat([1, 0], [60, 240])
@@ -409,6 +416,9 @@ def test_a_share_of_perhaps_nothing_is_unknown() -> None:
     sample = Sample("binary", target, np.where(np.arange(300) < 2, 0.9, 0.1), 0.5)
     found = estimate(METRICS["precision"], sample, Design.of(300))
     assert (found.value, found.low, found.high) == (0.5, 0, 1)
+    other = Sample("binary", target, np.full(300, 0.9), 0.5)
+    relative = gain(METRICS["precision"], sample, other, Design.of(300), relative=True)
+    assert (relative.value, relative.low, relative.high) == (0, -np.inf, np.inf)
 
 
 def test_noise_is_not_taken_for_miscalibration() -> None:

@@ -14,7 +14,7 @@ from scipy import special
 from mlnb.statistics.design import LIMIT, Design
 from mlnb.statistics.metrics import Metric, Table
 from mlnb.statistics.reading import Estimate, Function, Part, Reading, Spread
-from mlnb.statistics.sample import Floats, Mask, Sample, StatisticsError
+from mlnb.statistics.sample import Mask, Sample, StatisticsError
 
 
 def linear(*slopes: float) -> Function:
@@ -22,7 +22,9 @@ def linear(*slopes: float) -> Function:
     weights = np.array(slopes)
     # The others are left out: a value that does not exist would spoil the sum even times 0.
     used = np.flatnonzero(weights)
-    return Function(lambda values: values[..., used] @ weights[used], lambda values: weights)
+    return Function(
+        lambda values: (values[..., used] * weights[used]).sum(axis=-1), lambda values: weights
+    )
 
 
 _NOTHING = 1e-12  # what rounding makes of no error at all
@@ -153,14 +155,15 @@ def bounded(
         low, high = (0.0, reach) if found.value < 0.5 else (1 - reach, 1.0)
     elif found.draws is None:
         low, high = _normal(found, freedom, confidence, logit=share)
+    elif reading.noise is None:
+        low, high = _resampled(found, freedom, confidence)
     else:
-        low, high = _percentiles(found.draws, freedom, confidence)
-    if reading.noise is not None and found.draws is not None:
         inflation = float(np.nanmean(found.draws)) - found.value
-        low, high = low - inflation, high - inflation
+        moved = Spread(found.value, found.error, found.draws - inflation)
+        low, high = _resampled(moved, freedom, confidence)
         if len(used) == 1:
-            low = found.value - _percentiles(reading.noise[:, used[0]], freedom, confidence)[1]
-            low = max(low, 0.0)
+            noise = Spread(0.0, found.error, reading.noise[:, used[0]])
+            low = max(found.value - _resampled(noise, freedom, confidence)[1], 0.0)
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])
     masks = [reading.parts[number].rows for number in used]
@@ -193,21 +196,24 @@ def _normal(found: Spread, freedom: int, confidence: float, *, logit: bool) -> t
     return float(special.expit(centre - reach)), float(special.expit(centre + reach))
 
 
-def _percentiles(draws: Floats, freedom: int, confidence: float) -> tuple[float, float]:
-    """Return the expanded percentile bounds of ``draws`` [b].
+def _resampled(found: Spread, freedom: int, confidence: float) -> tuple[float, float]:
+    """Return the expanded percentile bounds of draws.
 
     Efron's percentile interval is that of a normal distribution with the variance divided by the
     number of units: too narrow for few. Taking the quantiles further out mends both (Hesterberg
     2015, The American Statistician 69, section 5.3). A draw that does not exist could be
-    anything, so it counts as the worst on either side.
+    anything, so it counts as the worst on either side. Quantiles that lie beyond all draws, as
+    those of three clusters do, are Student's.
     """
-    units = freedom + 1
-    reach = math.sqrt(units / freedom) * float(special.stdtrit(freedom, confidence))
-    tail = float(special.ndtr(-reach))
-    rank = max(int(tail * (len(draws) + 1)), 1)
-    rising = np.sort(np.where(np.isnan(draws), -np.inf, draws))
-    falling = np.sort(np.where(np.isnan(draws), np.inf, draws))
-    return float(rising[rank - 1]), float(falling[len(draws) - rank])
+    assert found.draws is not None
+    reach = math.sqrt((freedom + 1) / freedom) * float(special.stdtrit(freedom, confidence))
+    rank = int(special.ndtr(-reach) * (len(found.draws) + 1))
+    if rank < 1:
+        return _normal(found, freedom, confidence, logit=False)
+    unknown = np.isnan(found.draws)
+    rising = np.sort(np.where(unknown, -np.inf, found.draws))
+    falling = np.sort(np.where(unknown, np.inf, found.draws))
+    return float(rising[rank - 1]), float(falling[-rank])
 
 
 def _paired(

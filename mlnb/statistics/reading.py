@@ -181,25 +181,30 @@ class Reading:
         exactly the variance of DeLong.
         """
         assert self.contributions is not None
-        row = slopes @ self.contributions
+        row = (slopes[:, None] * self.contributions).sum(axis=0)
         used = np.zeros(len(row), np.bool_)
         for part in self.parts:
             used |= True if part.rows is None else part.rows
         if self.parts[0].sample.task != "binary":
             sums = self.design.sums(row[:, None])[:, 0]
-            return _corrected(self.design.units_with(used)) * float(sums @ sums)
+            return _corrected(self.design.units_with(used)) * _product(sums, sums)
         positive = self.parts[0].sample.target == 1
         with_positive, with_negative = (
             self.design.sums((row * kind)[:, None])[:, 0] for kind in (positive, ~positive)
         )
         return max(
             _corrected(self.design.units_with(used & positive))
-            * float(with_positive @ with_positive)
+            * _product(with_positive, with_positive)
             + _corrected(self.design.units_with(used & ~positive))
-            * float(with_negative @ with_negative)
-            + 2 * _corrected(self.design.units_with(used)) * float(with_positive @ with_negative),
+            * _product(with_negative, with_negative)
+            + 2 * _corrected(self.design.units_with(used)) * _product(with_positive, with_negative),
             0.0,
         )
+
+
+def _product(first: Floats, second: Floats) -> float:
+    """Return the sum of products, in the order of numpy and not of BLAS's threads."""
+    return float((first * second).sum())
 
 
 def _corrected(units: int) -> float:
