@@ -160,6 +160,16 @@ def parser() -> argparse.ArgumentParser:
         "--allow-pickle", action="store_true", help="accept a pickle and mark the bundle for ever"
     )
 
+    gate = add("gate", _gate, "Judge the candidate by the gates of params.yaml.")
+    gate.add_argument(
+        "action", nargs="?", choices=["explain", "schema"],
+        help="say of one rule what was found; or print the JSON schema of gates for editors",
+    )  # fmt: skip
+    gate.add_argument("rule", nargs="?", help="the rule to explain")
+    gate.add_argument(
+        "--check", action="store_true", help="compute nothing; exit 0 pass, 1 blocked, 2 no verdict"
+    )
+
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")
     add("report", _report, "Render the executed notebooks to reports/*.html.")
     return top
@@ -363,6 +373,26 @@ def _package(options: argparse.Namespace) -> int:
     for line in told(project, package(project, allow_pickle=options.allow_pickle)):
         print(line)
     return 0
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from mlnb import gate
+    from mlnb.project import find
+
+    if options.action == "schema":
+        print(gate.schema())
+        return 0
+    project = find()
+    if options.action == "explain":
+        for line in gate.explained(project, options.rule):
+            print(line)
+        return 0
+    found = gate.check(project) if options.check else gate.gate(project)
+    for line in gate.told(found):
+        print(line)
+    if found.verdict == "error":
+        return 2
+    return 1 if options.check and found.verdict == "blocked" else 0
 
 
 def _track(options: argparse.Namespace) -> int:

@@ -1,0 +1,106 @@
+"""The bundle in a fresh process: how long it takes for a row, and what it answers.
+
+``python -m mlnb.gates.fresh BUNDLE DIGEST`` is that process. It has one thread, and nothing in it
+but what opening and asking the bundle needs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlnb.gates.verdicts import GateError
+
+if TYPE_CHECKING:
+    from mlnb.bundle import Bundle
+    from mlnb.gates.evidence import Evidence
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+_BLOCKS, _CALLS, _WARM_UP = 8, 40, 20
+_PATIENCE = 300
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """What a fresh process found.
+
+    Attributes:
+        milliseconds: of the processor for one row, 95th percentile of the best block.
+        wall: the same by the clock on the wall, which other processes disturb.
+        apart: largest difference of an answer from the golden one.
+        requests: how many were asked.
+    """
+
+    milliseconds: float
+    wall: float
+    apart: float
+    requests: int
+
+
+_known: dict[str, Fresh] = {}
+
+
+def measured(evidence: Evidence) -> Fresh:
+    """Return what a fresh process says of the candidate's bundle; asked once for each bundle.
+
+    Raises:
+        GateError: the process failed.
+    """
+    bundle = evidence.bundle
+    if bundle.digest not in _known:
+        command = [sys.executable, "-P", "-m", __name__, str(bundle.path), bundle.digest]
+        environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_PATIENCE, env=environment
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GateError(f"the bundle has not answered within {_PATIENCE} s") from error
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+            raise GateError(f"the bundle fails in a fresh process: {last[0]}")
+        _known[bundle.digest] = Fresh(**json.loads(done.stdout))
+    return _known[bundle.digest]
+
+
+def measure(bundle: Bundle) -> Fresh:
+    """Return what this process, fresh or not, says of ``bundle``."""
+    import numpy as np
+
+    requests, answers = bundle.golden()
+    given = bundle.predict(requests)
+    apart = float(np.abs(given - answers).max())
+    singles = [requests.iloc[[i % len(requests)]] for i in range(_CALLS)]
+    for single in singles[:_WARM_UP]:
+        bundle.predict(single)
+    best = wall = math.inf
+    for _ in range(_BLOCKS):
+        took, by_clock = [], []
+        for single in singles:
+            started, clock = time.thread_time(), time.perf_counter()
+            bundle.predict(single)
+            took.append(time.thread_time() - started)
+            by_clock.append(time.perf_counter() - clock)
+        best = min(best, float(np.quantile(took, 0.95)))
+        wall = min(wall, float(np.quantile(by_clock, 0.95)))
+    return Fresh(best * 1e3, wall * 1e3, apart, len(requests))
+
+
+def _main() -> None:
+    import dataclasses
+
+    from mlnb.bundle import open_bundle
+
+    path, digest = sys.argv[1:]
+    bundle = open_bundle(path, expected=digest, allow_marks=True)
+    print(json.dumps(dataclasses.asdict(measure(bundle))))
+
+
+if __name__ == "__main__":
+    _main()
