@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -155,9 +156,16 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 def to_text(judgement: Judgement) -> str:
     """Return a judgement as JSON: ten digits, since what differs beyond them is the machine."""
     content = _rounded(dataclasses.asdict(judgement))
+    told = [
+        *content["integrity"],
+        *(f for ruling in content["rulings"] for f in ruling["findings"]),
+    ]
+    for finding in told:
+        for key in [key for key, value in finding.items() if value in (None, "")]:
+            del finding[key]
     content["verdict"] = judgement.verdict
-    for told, ruling in zip(content["rulings"], judgement.rulings, strict=True):
-        told["verdict"] = ruling.verdict
+    for shown, ruling in zip(content["rulings"], judgement.rulings, strict=True):
+        shown["verdict"] = ruling.verdict
     content["seal"] = _seal(content)
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
