@@ -118,6 +118,9 @@ def told(judgement: Judgement) -> Iterator[str]:
         yield f"{ruling.verdict:<12}  {ruling.id:<{width}}  {ruling.asks}{warns}"
         if ruling.verdict != "pass":
             yield f"{'':<12}  {'':<{width}}  {words}"
+    for digest in judgement.inputs.values():
+        if fresh := gates.known(digest):
+            yield f"one row took {fresh.milliseconds:.1f} ms, {fresh.wall:.1f} ms on the wall clock"
     if judgement.wear:
         yield f"candidate {judgement.wear.candidate} judged on this test set" + (
             ": too many; take new test rows" if judgement.wear.worn else ""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from mlnb.gates.champion import Champion, champion
 from mlnb.gates.evidence import Evidence, gather, inputs
 from mlnb.gates.explain import explained
+from mlnb.gates.fresh import known
 from mlnb.gates.judge import candidate, evidence_of, judge, refused
 from mlnb.gates.language import Gates, Rule, schema
 from mlnb.gates.language import parse as parse_section
@@ -42,6 +43,7 @@ __all__ = [
     "gather",
     "inputs",
     "judge",
+    "known",
     "parse_judgement",
     "parse_section",
     "refused",

@@ -46,6 +46,11 @@ class Fresh:
 _known: dict[str, Fresh] = {}
 
 
+def known(bundle: str) -> Fresh | None:
+    """Return what a fresh process said of the bundle with a digest, if one was asked."""
+    return _known.get(bundle)
+
+
 def measured(evidence: Evidence) -> Fresh:
     """Return what a fresh process says of the candidate's bundle; asked once for each bundle.
 
