@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -724,6 +725,14 @@ def test_comparisons_refuse_what_is_no_pair(
         gaps.judge(min_ratio=0.8)
     with pytest.raises(StatisticsError, match="confidence"):
         estimate(recall, first, rows_design, 95)
+
+
+def test_every_metric_is_explained() -> None:
+    """The page of the statistics says for each metric, and for no other, how it is bounded."""
+    lines = (ROOT / "docs/statistics.md").read_text().splitlines()
+    rows = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(METRICS)
 
 
 # ----------------------------------------------------------------------- the same everywhere
