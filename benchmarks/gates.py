@@ -113,7 +113,7 @@ def false_better(simulations: int) -> str:
 
 def other_tasks(simulations: int) -> str:
     """Return how often one of two equally good models of other tasks is called better."""
-    times = simulations // 4
+    times = simulations // 2
     rows = []
     for task, names in (
         ("multiclass", ("accuracy", "f1_macro", "log_loss", "roc_auc_ovr")),
@@ -187,7 +187,7 @@ def single_bounds(simulations: int) -> str:
 
 def power(simulations: int) -> str:
     """Return how often a model that is better by so much is found better."""
-    times = max(simulations // 5, 50)
+    times = max(simulations // 8, 50)
     rows = []
     for noise in (0.05, 0.1, 0.2, 0.4, 0.8):
         first, second = next(pairs(World(400_000, clustered=False), noise, 1, 2))
