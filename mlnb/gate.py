@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlnb import gates, pipeline
+from mlnb import pipeline
 from mlnb.errors import MlnbError
 from mlnb.files import write_text
-from mlnb.gates import GateError, Gates, Judgement
-from mlnb.gates.language import SECTION
+from mlnb.gates import GateError, Judgement, evidence, explain, fresh, language, verdicts, wear
+from mlnb.gates import judge as judging
+from mlnb.gates.language import SECTION, Gates
 from mlnb.pipeline import PARAMS
 from mlnb.project import Project
 from mlnb.reports.gates import render
@@ -38,7 +39,7 @@ def gate(project: Project) -> Judgement:
             (project.root / name).unlink(missing_ok=True)
         raise
     found = _judged(project, section, wanted)
-    write_text(project.root / VERDICT, gates.to_text(found))
+    write_text(project.root / VERDICT, verdicts.to_text(found))
     write_text(project.root / PAGE, render(found))
     return found
 
@@ -51,7 +52,7 @@ def check(project: Project) -> Judgement:
     """
     section, wanted = _section(project)
     found = read(project)
-    now = gates.inputs(project.root, wanted, gates.candidate(project.root, wanted), section)
+    now = evidence.inputs(project.root, wanted, judging.candidate(project.root, wanted), section)
     stale = sorted(
         name for name in {*now, *found.inputs} if now.get(name) != found.inputs.get(name)
     )
@@ -79,7 +80,7 @@ def read(project: Project) -> Judgement:
     recorded = _recorded(project)
     if recorded and recorded != hashlib.md5(data, usedforsecurity=False).hexdigest():
         raise GateError("is not what dvc.lock records", where=VERDICT, remedy="Run `dvc repro`.")
-    return gates.parse_judgement(data.decode("utf-8", "replace"), where=VERDICT)
+    return verdicts.parse(data.decode("utf-8", "replace"), where=VERDICT)
 
 
 def explained(project: Project, rule: str | None) -> Iterator[str]:
@@ -93,12 +94,12 @@ def explained(project: Project, rule: str | None) -> Iterator[str]:
         raise GateError(
             "which rule?", remedy=f"One of {', '.join(each.id for each in found.rulings)}."
         )
-    yield from gates.explained(found, found.ruling(rule))
+    yield from explain.explained(found, found.ruling(rule))
 
 
 def schema() -> str:
     """Return the JSON schema of the gates in params.yaml, as text."""
-    return json.dumps(gates.schema(), indent=2, sort_keys=True)
+    return json.dumps(language.schema(), indent=2, sort_keys=True)
 
 
 def told(judgement: Judgement) -> Iterator[str]:
@@ -119,8 +120,8 @@ def told(judgement: Judgement) -> Iterator[str]:
         if ruling.verdict != "pass":
             yield f"{'':<12}  {'':<{width}}  {words}"
     for digest in judgement.inputs.values():
-        if fresh := gates.known(digest):
-            yield f"one row took {fresh.milliseconds:.1f} ms, {fresh.wall:.1f} ms on the wall clock"
+        if took := fresh.known(digest):
+            yield f"one row took {took.milliseconds:.1f} ms, {took.wall:.1f} ms on the wall clock"
     if judgement.wear:
         yield f"candidate {judgement.wear.candidate} judged on this test set" + (
             ": too many; take new test rows" if judgement.wear.worn else ""
@@ -136,19 +137,19 @@ def _section(project: Project) -> tuple[Mapping[str, Any], Gates]:
     content = pipeline.content(project.root / PARAMS)
     values = content if isinstance(content, Mapping) else {}
     section = values.get(SECTION)
-    wanted = gates.parse_section(section, values, where=PARAMS)
+    wanted = language.parse(section, values, where=PARAMS)
     return dict(section or {}), wanted
 
 
 def _judged(project: Project, section: Mapping[str, Any], wanted: Gates) -> Judgement:
-    inputs = gates.inputs(project.root, wanted, gates.candidate(project.root, wanted), section)
+    inputs = evidence.inputs(project.root, wanted, judging.candidate(project.root, wanted), section)
     try:
-        evidence = gates.evidence_of(project.root, wanted, store(project))
+        found = judging.evidence_of(project.root, wanted, store(project))
         # The checkout counts also for trials of a sweep, which run in copies.
-        wear = gates.used(project.home, wanted.wear, evidence.digest, evidence.bundle.digest)
+        worn = wear.used(project.home, wanted.wear, found.digest, found.bundle.digest)
     except MlnbError as error:
-        return gates.refused(wanted, error, inputs)
-    return gates.judge(evidence, inputs, wear)
+        return judging.refused(wanted, error, inputs)
+    return judging.judge(found, inputs, worn)
 
 
 def store(project: Project) -> Path:

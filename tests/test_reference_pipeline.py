@@ -127,7 +127,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Che
 def built(copy: Callable[..., Checkout]) -> Checkout:
     """A checkout after `dvc repro`, committed."""
     made = copy("built")
-    assert made.repro() == ["code", *STAGES, "track", "report"]
+    assert sorted(made.repro()) == sorted(["code", *STAGES, "package", "gate", "track", "report"])
     made.commit("Run the pipeline")
     return made
 
@@ -144,7 +144,7 @@ def changed(built: Checkout) -> Checkout:
 
 def test_a_run_leaves_reports_and_a_clean_status(built: Checkout) -> None:
     """After one command every report is there, and DVC has nothing left to do."""
-    for name in [*STAGES, "index"]:
+    for name in [*STAGES, "gates", "index"]:
         assert (built.root / f"reports/{name}.html").stat().st_size > 1000
     assert "up to date" in built("dvc", "status")
     assert built.repro() == []
@@ -215,7 +215,8 @@ def test_an_edit_of_a_local_module_runs_who_imports_it(changed: Checkout) -> Non
         name for name in STAGES if "randhie" in (changed.root / f".mlnb/code/{name}.py").read_text()
     }
     assert users >= {"features", "train", "evaluate"}
-    assert set(status) == users | {"report"}  # the reports follow the folder of the notebooks
+    # The bundle tells of the code of its model, and the reports follow the folder of the notebooks.
+    assert set(status) == users | {"package", "report"}
 
 
 def test_a_stale_mirror_is_refused(changed: Checkout) -> None:

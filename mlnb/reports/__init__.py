@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlnb.gates import Judgement
     from mlnb.reports.merge import Merged
     from mlnb.reports.page import Page, Surroundings
 
@@ -65,13 +66,16 @@ def render_index(
     root: Path,
     title: str,
     candidate: Mapping[str, Any] | None = None,
+    judgement: Judgement | None = None,
 ) -> str:
-    """Return the front page of ``reports``; ``candidate`` says which state of the project it is.
+    """Return the front page of ``reports``.
+
+    ``candidate`` says which state of the project it is, and ``judgement`` what the gates say of it.
 
     Raises:
         MlnbError: what :func:`render` raises, for all stages together.
     """
-    return _index(reports, _pages(reports, root), title, candidate)
+    return _index(reports, _pages(reports, root), title, candidate, judgement)
 
 
 def build(
@@ -81,6 +85,7 @@ def build(
     folder: Path,
     title: str,
     candidate: Mapping[str, Any] | None = None,
+    judgement: Judgement | None = None,
 ) -> list[Path]:
     """Write ``folder/STAGE.html`` for each report and ``folder/index.html``; return their paths.
 
@@ -97,7 +102,7 @@ def build(
         around = _around([report.name for report in reports], place, title)
         text = dataclasses.replace(page, around=around).render()
         written[folder / f"{_checked(page.name)}.html"] = text
-    written[folder / "index.html"] = _index(reports, pages, title, candidate)
+    written[folder / "index.html"] = _index(reports, pages, title, candidate, judgement)
     for path, text in written.items():
         write_text(path, text)
     return list(written)
@@ -164,12 +169,13 @@ def _index(
     pages: Sequence[tuple[Page, Merged]],
     title: str,
     candidate: Mapping[str, Any] | None,
+    judgement: Judgement | None,
 ) -> str:
     from mlnb.reports import index
 
     deps = {report.name: report.deps for report in reports}
     cards = [index.card(page, merged) for page, merged in pages]
-    return index.render(cards, deps, title=title, candidate=candidate)
+    return index.render(cards, deps, title=title, candidate=candidate, judgement=judgement)
 
 
 def _around(names: Sequence[str], place: int, title: str) -> Surroundings:

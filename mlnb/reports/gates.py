@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlnb.gates import Finding, Judgement, Ruling
 from mlnb.reports.page import template
 
-_TONES = {"pass": "good", "fail": "bad", "inconclusive": "unknown", "error": "bad"}
+TONES = {"pass": "good", "fail": "bad", "inconclusive": "unknown", "error": "bad", "blocked": "bad"}
 _SAID = {
     "pass": ("good", "passes", "All that must hold holds; the candidate may be promoted."),
     "blocked": ("bad", "is blocked", "It is not promoted unless a rule or the candidate changes."),
@@ -49,9 +49,9 @@ def render(judgement: Judgement) -> str:
         said=said,
         means=means,
         rulings=[
-            (ruling, _TONES[ruling.verdict], list(_rows(ruling))) for ruling in _sorted(judgement)
+            (ruling, TONES[ruling.verdict], list(_rows(ruling))) for ruling in _sorted(judgement)
         ],
-        integrity=[Row(each, _TONES[each.verdict], "", None) for each in judgement.integrity],
+        integrity=[Row(each, TONES[each.verdict], "", None) for each in judgement.integrity],
         counts=_counts(judgement),
         inputs=_named(judgement.inputs),
         level=f"{2 * judgement.confidence - 1:.0%}",
@@ -73,7 +73,7 @@ def _sorted(judgement: Judgement) -> Sequence[Ruling]:
 
 def _counts(judgement: Judgement) -> Mapping[str, int]:
     verdicts = [ruling.verdict for ruling in judgement.rulings]
-    return {each: verdicts.count(each) for each in _TONES if each in verdicts}
+    return {each: verdicts.count(each) for each in dict.fromkeys(verdicts)}
 
 
 def _named(inputs: Mapping[str, str]) -> Mapping[str, str]:
@@ -85,7 +85,7 @@ def _named(inputs: Mapping[str, str]) -> Mapping[str, str]:
 def _rows(ruling: Ruling) -> Iterator[Row]:
     shared = _span(ruling.findings)
     for finding in ruling.findings:
-        yield Row(finding, _TONES[finding.verdict], _numbers(finding), _drawing(finding, shared))
+        yield Row(finding, TONES[finding.verdict], _numbers(finding), _drawing(finding, shared))
 
 
 def _numbers(finding: Finding) -> str:

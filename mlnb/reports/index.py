@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlnb.gates import Judgement
 from mlnb.reports import dag
+from mlnb.reports.gates import TONES
 from mlnb.reports.merge import Merged
 from mlnb.reports.metrics import Metric
 from mlnb.reports.outputs import first_figure
@@ -47,6 +49,7 @@ def render(
     *,
     title: str,
     candidate: Mapping[str, Any] | None,
+    judgement: Judgement | None,
 ) -> str:
     """Return the front page as HTML."""
     counts: dict[str, int] = {}
@@ -61,4 +64,6 @@ def render(
         tones={one.page.name: one.page.run.verdict.tone for one in cards},
         candidate={str(key): str(value) for key, value in (candidate or {}).items()},
         height=dag.HEIGHT,
+        judgement=judgement,
+        tone=TONES[judgement.verdict] if judgement else "",
     )

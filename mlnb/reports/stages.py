@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlnb import reports
 from mlnb.pipeline import Pipeline, Stage, load
 from mlnb.project import Project
 from mlnb.reports import StageReport
 
-CANDIDATE = "candidate.json"
+if TYPE_CHECKING:
+    from mlnb.gates import Judgement
+
+CANDIDATE, JUDGEMENT = "candidate.json", "gates.json"
 
 
 def build_all(project: Project) -> list[Path]:
@@ -27,6 +30,7 @@ def build_all(project: Project) -> list[Path]:
         folder=project.reports,
         title=project.settings.experiment or project.root.name,
         candidate=_candidate(project),
+        judgement=_judgement(project),
     )
 
 
@@ -49,3 +53,12 @@ def _candidate(project: Project) -> dict[str, Any] | None:
         return None
     candidate: dict[str, Any] = json.loads(path.read_bytes())
     return candidate
+
+
+def _judgement(project: Project) -> Judgement | None:
+    path = project.reports / JUDGEMENT
+    if not path.is_file():
+        return None
+    from mlnb.gates.verdicts import parse
+
+    return parse(path.read_text("utf-8"), where=project.relative(path))

@@ -16,7 +16,7 @@ from mlnb.statistics.estimates import detectable, difference, estimate, gain
 from mlnb.statistics.groups import Groups, Judgement, Pair, Skipped, group_differences
 from mlnb.statistics.metrics import METRICS, Metric, metric_named, metrics_of
 from mlnb.statistics.reading import Estimate
-from mlnb.statistics.sample import Sample, StatisticsError, Task
+from mlnb.statistics.sample import Sample, ScarceError, StatisticsError, Task
 
 __all__ = [
     "METRICS",
@@ -28,6 +28,7 @@ __all__ = [
     "Metric",
     "Pair",
     "Sample",
+    "ScarceError",
     "Skipped",
     "StatisticsError",
     "Task",

@@ -20,7 +20,7 @@ from mlnb.statistics.design import Design
 from mlnb.statistics.estimates import RATIO, bounded, linear, unseen
 from mlnb.statistics.metrics import Metric
 from mlnb.statistics.reading import Estimate, Function, Part, Reading
-from mlnb.statistics.sample import Floats, Mask, Sample, StatisticsError
+from mlnb.statistics.sample import Floats, Mask, Sample, ScarceError, StatisticsError
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
@@ -226,8 +226,9 @@ def group_differences(
         min_positives: so is one with fewer positive (negative) rows where the metric needs them.
 
     Raises:
-        StatisticsError: fewer than two groups have enough rows; a group's name is missing; a
-            metric that noise raises, and so more in a small group than in a large one.
+        ScarceError: fewer than two groups have enough rows.
+        StatisticsError: a group's name is missing; a metric that noise raises, and so more in a
+            small group than in a large one.
     """
     if metric.inflated:
         raise StatisticsError(
@@ -250,7 +251,7 @@ def group_differences(
         else:
             kept[str(label)] = rows
     if len(kept) < 2:
-        raise StatisticsError(
+        raise ScarceError(
             f"{len(kept)} of {len(kept) + len(skipped)} groups have enough rows, and two are "
             "needed: " + "; ".join(f"{s.name} has {s.scarce} {s.kind}" for s in skipped),
             remedy="Lower min_rows or min_positives, or merge groups.",

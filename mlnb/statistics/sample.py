@@ -22,6 +22,10 @@ class StatisticsError(MlnbError):
     """Numbers that no statistic can be computed from."""
 
 
+class ScarceError(StatisticsError):
+    """Too few rows to say anything."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """The rows that a model is judged on.

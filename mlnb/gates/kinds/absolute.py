@@ -8,7 +8,7 @@ import numpy.typing as npt
 from mlnb.gates.evidence import Evidence
 from mlnb.gates.kinds import Found, listed
 from mlnb.gates.language import Absolute
-from mlnb.gates.verdicts import Finding, GateError, Verdict
+from mlnb.gates.verdicts import Finding, Verdict
 from mlnb.statistics import (
     Estimate,
     Metric,
@@ -47,10 +47,8 @@ def judge(rule: Absolute, evidence: Evidence) -> Found:
                 subject = f"{name} {value}"
                 findings.append(_judged(rule, evidence, metric, sample, subject, rows))
     if not findings:
-        raise GateError(
-            f"no slice of {listed(rule.slices)} has enough rows: {'; '.join(skipped)}",
-            remedy="Lower min_rows or min_positives, or slice by another column.",
-        )
+        words = f"no slice has enough rows: {'; '.join(skipped)}"
+        findings.append(Finding(listed(rule.slices), "inconclusive", words))
     return findings, skipped
 
 

@@ -9,7 +9,14 @@ from mlnb.gates.evidence import Evidence
 from mlnb.gates.kinds import Found, listed
 from mlnb.gates.language import Fairness
 from mlnb.gates.verdicts import Finding
-from mlnb.statistics import Groups, Pair, detectable, group_differences, metric_named
+from mlnb.statistics import (
+    Groups,
+    Pair,
+    ScarceError,
+    detectable,
+    group_differences,
+    metric_named,
+)
 
 
 def asks(rule: Fairness) -> str:
@@ -45,6 +52,9 @@ def judge(rule: Fairness, evidence: Evidence) -> Found:
                 else defaults.min_positives,
             )
             judged = groups.judge(max_difference=rule.max_difference, min_ratio=rule.min_ratio)
+        except ScarceError as error:
+            findings.append(Finding(name, "inconclusive", str(error)))
+            continue
         except MlnbError as error:
             findings.append(Finding(name, "error", str(error)))
             continue
