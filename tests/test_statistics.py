@@ -23,6 +23,7 @@ from mlnb.statistics import (
     Design,
     Estimate,
     Sample,
+    ScarceError,
     StatisticsError,
     detectable,
     difference,
@@ -709,7 +710,7 @@ def test_comparisons_refuse_what_is_no_pair(
         gain(recall, first, other, rows_design)
     with pytest.raises(StatisticsError, match=r"900 rows and the design 899"):
         estimate(recall, first, Design.of(899))
-    with pytest.raises(StatisticsError, match="two are needed: south has"):
+    with pytest.raises(ScarceError, match="two are needed: south has"):
         group_differences(recall, first, names, rows_design, min_rows=300)
     with pytest.raises(StatisticsError, match="calibration_gap"):
         group_differences(METRICS["calibration_error"], first, names, rows_design)
