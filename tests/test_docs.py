@@ -9,7 +9,10 @@ from pathlib import Path
 
 import mlnb
 from mlnb import cli, contract
+from mlnb.gates import language
+from mlnb.package import Package
 from mlnb.project import Settings
+from mlnb.statistics import METRICS
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,6 +56,22 @@ def test_every_finding_is_explained() -> None:
     made = {"undeclared-read", "undeclared-write"}  # composed in the source
     assert named - made <= quoted
     assert {word for word in quoted if "-" in word} - {"mlnb-code", "utf-8"} <= named
+
+
+def test_every_metric_and_key_of_gates_is_explained() -> None:
+    """Each metric, and each key that may stand in the section `gates`, stands on its page."""
+    text = (ROOT / "docs/gates.md").read_text()
+    words = set(re.findall(r"[A-Za-z0-9_]+", text))
+    models = [language.Gates, language.Defaults, language.WearLimit, *language.KINDS]
+    keys = {field.alias or key for model in models for key, field in model.model_fields.items()}
+    assert keys | set(METRICS) <= words
+
+
+def test_every_key_of_the_package_section_is_explained() -> None:
+    """Each key of the section `package` has a row, and each row a key."""
+    named = re.findall(r"(?m)^\| `([^|]+)` \|", (ROOT / "docs/bundle.md").read_text())
+    keys = {key for row in named for key in re.findall(r"\w+", row)}
+    assert set(Package.model_fields) <= keys
 
 
 def _rows(page: Path) -> list[str]:

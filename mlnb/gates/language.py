@@ -236,6 +236,7 @@ _BY_KEY: Mapping[str, type[Rule]] = {
     "golden": Golden,
     "check": Check,
 }
+KINDS = tuple(_BY_KEY.values())
 AnyRule = Absolute | Against | Fairness | Schema | Drift | Latency | Size | Golden | Check
 
 
