@@ -145,8 +145,7 @@ def _judged(project: Project, section: Mapping[str, Any], wanted: Gates) -> Judg
     inputs = evidence.inputs(project.root, wanted, judging.candidate(project.root, wanted), section)
     try:
         found = judging.evidence_of(project.root, wanted, store(project))
-        # The checkout counts also for trials of a sweep, which run in copies.
-        worn = wear.used(project.home, wanted.wear, found.digest, found.bundle.digest)
+        worn = wear.used(project.root, wanted.wear, found.digest, found.bundle.digest)
     except MlnbError as error:
         return judging.refused(wanted, error, inputs)
     return judging.judge(found, inputs, worn)

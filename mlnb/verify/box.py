@@ -105,6 +105,7 @@ class Box:
     def _inputs(self) -> list[str]:
         """Return the paths of what the stage may read, relative to the root."""
         found = list(self.stage.deps)
+        found += [out.path for out in self.stage.outs if out.persist]  # it may read what it wrote
         if self.stage.notebook:
             made = mirror.mirror(self.project, notebook.read(self.stage.notebook))
             found += [self.project.relative(p) for p in (made.path, *made.modules)]
