@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-_HANDED_OVER = ("repro", "report", "run", "sweep", "track")
+_HANDED_OVER = ("gate", "package", "repro", "report", "run", "sweep", "track")
 _NOT_WITH = ("-h", "--help", "--kernel")
 """A real kernel is a process of its own, and help is quicker here."""
 

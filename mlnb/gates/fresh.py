@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlnb.gates.evidence import Evidence
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-_BLOCKS, _CALLS, _WARM_UP = 8, 40, 20
+_BLOCKS, _CALLS, _WARM_UP = 8, 25, 10
 _PATIENCE = 300
 
 
