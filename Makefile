@@ -1,8 +1,9 @@
 # The commands of this repository, the same for people and CI.
-#   make repro   set up, run the pipeline, say where the report is
-#   make test    set up, check, run all tests
-#   make lab     open the notebooks in JupyterLab
-#   make check   linters, types and architecture only
+#   make repro      set up, run the pipeline, say where the report is
+#   make test       set up, check, run all tests
+#   make coverage   the same, one test after another, and which lines they reach
+#   make lab        open the notebooks in JupyterLab
+#   make check      linters, types and architecture only
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,13 +13,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # DVC keeps databases in a folder that any user may write; ours stays private.
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 
-.PHONY: repro test lab check format lock chromium clean
+.PHONY: repro test coverage lab check format lock chromium clean
 
 repro: $(READY)
 	dvc repro
 	@echo "The report is at file://$(CURDIR)/reports/index.html"
 
+# One process for each core; the tests of a file share what they set up, and stay together.
 test: check chromium
+	pytest -n logical --dist loadfile
+
+coverage: check chromium
 	pytest --cov --cov-report=term:skip-covered
 
 lab: $(READY)
