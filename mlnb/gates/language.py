@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mlnb.errors import MlnbError, did_you_mean
 from mlnb.gates.verdicts import GateError
+from mlnb.statistics import METRICS
 
 SECTION = "gates"
 _SIZES = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20}
@@ -24,7 +25,9 @@ _AMOUNT = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*([A-Za-z%]+)\s*$")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 def amount(text: str | float, units: Mapping[str, float], what: str) -> float:
@@ -80,6 +83,16 @@ class _OfMetric(Rule):
     cluster: str | None = None
     threshold: Annotated[float, Ge(0), Le(1)] | None = None
     """Score from which a row is selected."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METRICS:
+            raise ValueError(
+                f"there is no such metric.{did_you_mean(name, METRICS)}"
+                f" Metrics: {', '.join(METRICS)}"
+            )
+        return name
 
 
 class Absolute(_OfMetric):
@@ -224,6 +237,13 @@ class Check(Rule):
     options: dict[str, Any] = {}
     """Handed to the function as keyword arguments."""
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Files that may hold the function, as named from the project's root."""
+        module, _, function = self.check.partition(":")
+        path = f"{module.replace('.', '/')}.py"
+        return (path, f"notebooks/{path}") if function else ()
+
 
 _BY_KEY: Mapping[str, type[Rule]] = {
     "against": Against,
@@ -350,7 +370,8 @@ def _told(error: Any, place: str, known: Sequence[str]) -> str:
         return f"{place}: unknown key {key!r}.{did_you_mean(name, known)} Keys: {', '.join(known)}"
     if not key:
         return f"{place}: {error['msg'].removeprefix('Value error, ')}"
-    return f"{place}: {key} cannot be {error['input']!r}: {error['msg']}"
+    told = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {key} cannot be {error['input']!r}: {told}"
 
 
 def _threshold(
