@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlnb.bundle import Bundle, chosen, read_rows
-from mlnb.errors import did_you_mean
+from mlnb.errors import MlnbError, did_you_mean
 from mlnb.files import digest_bytes, digest_file
 from mlnb.gates.champion import Champion
-from mlnb.gates.language import Gates, Schema
+from mlnb.gates.language import Check, Gates, Schema
 from mlnb.gates.verdicts import GateError
 from mlnb.statistics import Design, Sample
 
@@ -73,7 +73,7 @@ class Evidence:
     @functools.cached_property
     def scores(self) -> Floats:
         """The candidate's answers, from its bundle [n] or [n, k]."""
-        return self.bundle.predict(self.rows)
+        return _answers(self.bundle, self.rows, "the candidate")
 
     @functools.cached_property
     def claimed(self) -> Floats:
@@ -135,7 +135,7 @@ class Evidence:
                 f"the model in production does another task: {bundle.manifest.task} of"
                 f" {', '.join(map(str, bundle.manifest.classes)) or bundle.manifest.target}"
             )
-        return bundle.predict(self.rows)
+        return _answers(bundle, self.rows, "the model in production")
 
     def sample(self, scores: Floats, threshold: float | None = None) -> Sample:
         """Return the sample of a model's answers, selected from ``threshold`` on."""
@@ -184,6 +184,16 @@ class Evidence:
         names = [*dict.fromkeys([*self.gates.key, *manifest.features, manifest.target])]
         hashed = pd.util.hash_pandas_object(self.rows[names], index=False).to_numpy()
         return f"sha256:{digest_bytes(' '.join(names).encode() + hashed.tobytes())}"
+
+
+def _answers(bundle: Bundle, rows: pd.DataFrame, who: str) -> Floats:
+    """Return what a model says of ``rows``; whatever it raises is said of it, too."""
+    try:
+        return bundle.predict(rows)
+    except MlnbError:
+        raise
+    except Exception as error:  # of a model that is not ours
+        raise GateError(f"{who} fails on the test rows: {type(error).__name__}: {error}") from error
 
 
 def gather(root: Path, gates: Gates, bundle: Bundle, champion: Champion | None) -> Evidence:
@@ -262,6 +272,8 @@ def inputs(
     """
     files = [gates.predictions, gates.champion, *([gates.metrics] if gates.metrics else [])]
     files += [rule.file for rule in gates.rules if isinstance(rule, Schema)]
+    own = [name for rule in gates.rules if isinstance(rule, Check) for name in rule.modules]
+    files += [name for name in own if (root / name).is_file()]
     files += [bundle.manifest.data.path] if bundle else []
     found = {
         name: f"sha256:{digest_file(root / name)}" if (root / name).is_file() else ""

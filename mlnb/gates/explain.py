@@ -52,7 +52,9 @@ def _how(finding: Finding, confidence: float) -> Iterator[str]:
 def _help(finding: Finding) -> Iterator[str]:
     """Say how many rows would decide it, were the value as it looks now."""
     limits = [each for each in (finding.least, finding.most) if each is not None]
-    assert finding.value is not None and finding.detectable is not None and finding.rows
+    assert finding.detectable is not None and finding.rows
+    if finding.value is None:
+        return
     away = min((abs(finding.value - each) for each in limits), default=0.0)
     if away <= 0:
         yield "  It lies on the limit: no number of rows decides that."

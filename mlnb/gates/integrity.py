@@ -63,8 +63,8 @@ def _is_its_own(evidence: Evidence) -> str:
     ours, theirs = evidence.scores, evidence.claimed
     scale = np.maximum(np.abs(ours), 1.0) if evidence.task == "regression" else 1.0
     apart = np.abs(ours - theirs) / scale
-    if apart.max() > AGREEMENT:
-        rows = int((apart > AGREEMENT).reshape(len(apart), -1).any(axis=1).sum())
+    if not apart.max() <= AGREEMENT:  # nor if it is not a number
+        rows = int((~(apart <= AGREEMENT)).reshape(len(apart), -1).any(axis=1).sum())
         raise GateError(
             f"{rows} of {len(apart)} rows have another score than the bundle gives, by up to"
             f" {apart.max():.3g}: stale, edited, or of another model",

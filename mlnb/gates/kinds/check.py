@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import math
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
@@ -18,6 +20,11 @@ from mlnb.gates.verdicts import WORST, Finding, GateError
 GROUP = "mlnb.gates"
 _FOLDERS = ("", "notebooks")
 """Where modules of the project are looked for, below its root."""
+_TEXTS = ("subject", "words", "method")
+_NUMBERS: dict[str, type] = {
+    **dict.fromkeys(("value", "low", "high", "least", "most", "detectable"), float),
+    **dict.fromkeys(("rows", "clusters"), int),
+}
 
 
 def asks(rule: Check) -> str:
@@ -30,18 +37,28 @@ def judge(rule: Check, evidence: Evidence) -> Found:
     function = _function(rule.check, evidence.root)
     try:
         made = function(evidence, **rule.options)
+        found = list(made) if isinstance(made, Iterable) else [made]
     except MlnbError:
         raise
-    except Exception as error:  # of code that is not ours
+    except (Exception, SystemExit) as error:  # of code that is not ours
         raise GateError(f"{rule.check} raised {type(error).__name__}: {error}") from error
-    findings = [made] if isinstance(made, Finding) else made
-    if not isinstance(findings, Iterable):
-        raise GateError(f"{rule.check} returned {type(made).__name__}, and not a Finding")
-    kept = list(findings)
-    for each in kept:
-        if not isinstance(each, Finding) or each.verdict not in WORST:
-            raise GateError(f"{rule.check} returned {each!r}, and not a Finding")
-    return kept, []
+    return [_plain(each, rule.check) for each in found], []
+
+
+def _plain(found: Any, name: str) -> Finding:
+    """Return a finding with numbers of Python's own, which JSON can hold."""
+    if not isinstance(found, Finding) or found.verdict not in WORST:
+        raise GateError(f"{name} returned {found!r}, and not a Finding")
+    plain: dict[str, Any] = {key: str(getattr(found, key)) for key in _TEXTS}
+    try:
+        for key, kind in _NUMBERS.items():
+            value = getattr(found, key)
+            plain[key] = None if value is None else kind(value)
+            if value is not None and not math.isfinite(plain[key]):
+                raise ValueError("is not finite")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise GateError(f"{name} returned {key} {value!r}, which is no number") from error
+    return dataclasses.replace(found, **plain)
 
 
 def _function(name: str, root: Path) -> Callable[..., Any]:
