@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -65,6 +66,8 @@ class Preload:
         self._passed: list[str] = []
         self._names_only: set[str] = set()
         self._told = -1
+        self._own: dict[str, int] = {}
+        self._noted = 0
         self.loaded: list[str] = []
         self.harmed = ""
         self.trial = 0
@@ -82,7 +85,7 @@ class Preload:
                 self._load(name)
         # Last what children will import all the same; no command waits for it.
         self._queue = [*self._chosen, *self._wanted(), *self._proven]
-        self._own = _own_files()
+        self._note_files()
 
     # --- before the first commands ----------------------------------------------------------------
 
@@ -102,7 +105,7 @@ class Preload:
         """Import one more module of those that are wanted, an urgent one if there is any."""
         if self.busy:
             self._load(next((name for name in urgent if self._is_open(name)), self._queue[0]))
-            self._own = _own_files()
+            self._note_files()
 
     def _is_open(self, name: str) -> bool:
         known = name in sys.modules or name in self.loaded or name in self._names_only
@@ -152,10 +155,11 @@ class Preload:
             file.writelines(f"{line}\n" for line in lines)
 
     def _wanted(self) -> list[str]:
-        """Return what the notebooks import, in the mirrors' order."""
+        """Return what the notebooks import, those first that run first."""
         self._seen = wanted.mirrors(self._root)
         self._names = {
-            path: wanted.imported(self._root, self._folders, path) for path in self._seen
+            path: wanted.imported(self._root, self._folders, path)
+            for path in wanted.ordered(self._root, self._seen)
         }
         return list(dict.fromkeys(name for names in self._names.values() for name in names))
 
@@ -176,7 +180,7 @@ class Preload:
             name = self._passed.pop(0)
             if not self._load(name):
                 self._write(f"{_PROVEN}{name}")
-            self._own = _own_files()
+            self._note_files()
         elif self.more:
             self._told, writer = os.pipe()
             try:
@@ -219,6 +223,18 @@ class Preload:
         self._later += new
         self._write(*new)
 
+    def _note_files(self) -> None:
+        """Note the files just loaded that somebody may be working on: not plainly installed ones.
+
+        Only new modules are looked at: with thousands loaded, a look at all of them after each
+        import costs as much as the imports.
+        """
+        count = max(len(sys.modules) - self._noted, 0)
+        new = [sys.modules.get(name) for name in itertools.islice(reversed(sys.modules), count)]
+        files = [file for module in new if (file := getattr(module, "__file__", None))]
+        self._own |= {file: _mtime(file) for file in files if not file.startswith(INSTALLED)}
+        self._noted = len(sys.modules)
+
     # --- is it still true -------------------------------------------------------------------------
 
     def changed(self) -> str:
@@ -241,12 +257,6 @@ class Preload:
 def _folders_of_packages() -> dict[str, int]:
     """Return when each folder that packages are imported from last gained or lost one."""
     return {folder: _mtime(folder) for folder in sys.path if folder.startswith(INSTALLED)}
-
-
-def _own_files() -> dict[str, int]:
-    """Return the loaded files that somebody may be working on: what is not plainly installed."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {file: _mtime(file) for file in files if file and not file.startswith(INSTALLED)}
 
 
 def _mtime(path: str) -> int:

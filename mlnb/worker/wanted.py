@@ -32,6 +32,19 @@ def mirrors(root: Path) -> dict[Path, tuple[int, int]]:
     return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
 
 
+def ordered(root: Path, mirrors: Iterable[Path]) -> list[Path]:
+    """Return mirrors in the order in which dvc.yaml names their notebooks: about that of running.
+
+    What the last notebooks want can then be imported while the first ones run.
+    """
+    try:
+        text = (root / "dvc.yaml").read_text("utf-8", errors="replace")
+    except OSError:
+        text = ""
+    places = {path: text.find(f"{path.stem}.ipynb") for path in mirrors}
+    return sorted(places, key=lambda path: (places[path] < 0, places[path]))
+
+
 def imported(root: Path, folders: Sequence[Path], mirror: Path) -> list[str]:
     """Return what a notebook imports of installed software, itself or by local modules.
 
