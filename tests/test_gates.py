@@ -112,6 +112,7 @@ def predict(root: Path, edit: Callable[[pd.DataFrame], pd.DataFrame] | None = No
     elif bundle.manifest.task == "binary":
         said["score"], said["naive"] = scores, noise
         said["good"] = 1 / (1 + np.exp(-(pull - pull.mean())))
+        said["close"] = scores + 0.02 * scores * (1 - scores) * (noise[::-1] - 0.5)
     else:
         said["score"], said["naive"] = scores, 1 + noise
     said = edit(said) if edit else said
@@ -409,6 +410,14 @@ def test_a_difference_within_chance_is_no_gain(project: Path) -> None:
     assert proven.verdict == "inconclusive"
 
 
+def test_a_gain_by_chance_is_none(project: Path) -> None:
+    """A difference that is above 0 as measured, and not surely, is inconclusive."""
+    ruling = one(project, {"metric": "roc_auc", "against": "close", "gain": 0})
+    (seen,) = ruling.findings
+    assert seen.low and seen.value and seen.low < 0 < seen.value
+    assert ruling.verdict == "inconclusive"
+
+
 def test_a_worse_candidate_fails(project: Path, spoilt: Path) -> None:
     """What is surely worse fails to gain, and fails a tolerance that its upper bound is below."""
     own(spoilt, DummyClassifier(strategy="stratified", random_state=0).fit(
@@ -644,6 +653,21 @@ def test_a_leaked_label_is_an_error(spoilt: Path) -> None:
         assert found.verdict == "error"
 
 
+@pytest.mark.parametrize("how", ["word", "gap"])
+def test_a_leak_needs_no_number(how: str, spoilt: Path) -> None:
+    """A word that stands for the truth, and a gap where the truth is 0, are leaks as well."""
+    rows = pd.read_parquet(spoilt / "rows.parquet")
+    if how == "word":
+        rows["site"] = np.where(rows["yes"] == 1, "north", "south")
+    else:
+        rows["income"] = rows["income"].fillna(1).where(rows["yes"] == 1)
+    rows.to_parquet(spoilt / "rows.parquet", index=False)
+    packed(spoilt, "binary-logistic")
+    predict(spoilt)
+    name = {"word": "site", "gap": "income"}[how]
+    assert f"{name} alone tells yes" in wrong(judged(spoilt))["no feature is the truth"]
+
+
 def _one_score(said: pd.DataFrame) -> pd.DataFrame:
     return said.assign(score=said["score"].where(said.index != 4, said["score"] + 1e-4))
 
@@ -814,6 +838,7 @@ def test_figures_that_are_right_are_told(spoilt: Path) -> None:
         ({"metric": "roc_auc", "against": "goood", "gain": 0}, "Did you mean 'good'?"),
         ({"metric": "roc_auc", "min": 0.5, "slices": ["income"]}, "'income' is missing in"),
         ({"metric": "recall", "groups": ["income"], "max_difference": 1}, "is missing in"),
+        ({"metric": "calibration_gap", "groups": ["race"], "min_ratio": 0.8}, "ratio"),
         ({"drift": ["agee"]}, "no column 'agee'"),
         ({"schema": "none.yaml"}, "none.yaml: no such file"),
         ({"schema": "predictions.parquet"}, "is no pandera schema"),

@@ -60,9 +60,10 @@ class Evidence:
     @functools.cached_property
     def target(self) -> npt.NDArray[Any]:
         """The truth [n]; of a binary task 1 for the positive class, else 0."""
-        return self._numbers(self.rows[self.bundle.manifest.target])
+        return self.numbers(self.rows[self.bundle.manifest.target])
 
-    def _numbers(self, truth: pd.Series[Any]) -> npt.NDArray[Any]:
+    def numbers(self, truth: pd.Series[Any]) -> npt.NDArray[Any]:
+        """Return truths [n] as ``target`` has them."""
         if self.task == "binary":
             positive: npt.NDArray[Any] = truth.eq(self.bundle.manifest.classes[-1]).to_numpy(
                 np.int64

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mlnb.bundle import group_digests
 from mlnb.errors import MlnbError
-from mlnb.gates.evidence import Evidence
+from mlnb.gates.evidence import Evidence, Floats
 from mlnb.gates.verdicts import Finding, GateError
 from mlnb.statistics import METRICS, Design, StatisticsError, estimate
 
@@ -123,32 +124,51 @@ def _no_leak(evidence: Evidence) -> str:
 
 
 def _strengths(evidence: Evidence) -> Iterator[tuple[str, float]]:
-    """Yield how well each numeric feature alone tells the truth, from 0 to 1."""
+    """Yield how well each feature alone tells the truth, from 0 to 1."""
+    manifest = evidence.bundle.manifest
+    truths = evidence.target, evidence.numbers(evidence.training[manifest.target])
+    several = evidence.task == "multiclass"
+    labels = manifest.classes if several else (1,) if evidence.task == "binary" else (None,)
+    for label in labels:
+        now, learned = truths if label is None else (each == label for each in truths)
+        for name in manifest.features:
+            for values in _orders(evidence, name, learned):
+                yield name, _alone(values, now, ranked=label is None)
+
+
+def _orders(evidence: Evidence, name: str, learned: npt.NDArray[Any]) -> Iterator[Floats]:
+    """Yield a feature [n] as numbers, and where it is missing, which may tell as much.
+
+    What is no number stands for the mean truth that its value had in the training rows.
+    """
+    values = evidence.rows[name]
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        yield values.to_numpy(np.float64, na_value=np.nan)
+    else:
+        known = evidence.training[name].astype("object").to_numpy()
+        means = pd.Series(learned.astype(np.float64)).groupby(known).mean()
+        yield np.asarray(values.astype("object").map(means), np.float64)
+    if values.isna().any():
+        yield np.asarray(values.isna(), np.float64)
+
+
+def _alone(values: Floats, truth: npt.NDArray[Any], *, ranked: bool) -> float:
+    """Return how well the order of ``values`` tells the truth, where they are known."""
     from scipy.stats import rankdata
 
-    truth = evidence.target
-    for name in evidence.bundle.manifest.features:
-        values = evidence.rows[name]
-        if not pd.api.types.is_numeric_dtype(values.dtype):
-            continue
-        numbers = values.to_numpy(np.float64, na_value=np.nan)
-        known = np.isfinite(numbers)
-        if known.sum() < 10 or np.ptp(numbers[known]) == 0:
-            continue
-        ranks = rankdata(numbers[known])
-        if evidence.task == "regression":
-            if np.ptp(truth[known]) == 0:
-                continue
-            yield name, abs(float(np.corrcoef(ranks, rankdata(truth[known]))[0, 1]))
-            continue
-        classes = [1] if evidence.task == "binary" else list(evidence.bundle.manifest.classes)
-        for label in classes:
-            positive = truth[known] == label
-            count = int(positive.sum())
-            if 0 < count < len(positive):
-                above = ranks[positive].sum() - count * (count + 1) / 2
-                area = float(above / (count * (len(positive) - count)))
-                yield name, max(area, 1 - area)
+    known = np.isfinite(values)
+    values, truth = values[known], truth[known]
+    if len(values) < 10 or np.ptp(values) == 0:
+        return 0.0
+    ranks = rankdata(values)
+    if ranked:
+        same = np.ptp(truth) == 0
+        return 0.0 if same else abs(float(np.corrcoef(ranks, rankdata(truth))[0, 1]))
+    count = int(truth.sum())
+    if not 0 < count < len(truth):
+        return 0.0
+    area = float(ranks[truth].sum() - count * (count + 1) / 2) / (count * (len(truth) - count))
+    return max(area, 1 - area)
 
 
 def _new_to_candidate(evidence: Evidence) -> str:
