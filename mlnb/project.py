@@ -13,7 +13,8 @@ import math
 import os
 import sys
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ class Settings:
         experiment: MLflow experiment; empty for the root folder's name.
         worker_idle: seconds after which the warm worker leaves when nobody needs it; 0 for never.
         preload: modules that the warm worker imports besides those that notebooks import.
+        state: PostgreSQL address or SQLite file of the state; empty for the project's own file.
+        store: folder or URL of the promoted bundles; empty for the project's own folder.
+        encrypt_to: recipients of age that stored bundles are encrypted to; none to store plainly.
+        people: a table for each person: role, and how the person is known; see ``mlnb.people``.
+        policy: a table for each environment that demands something of a promotion.
+        events: a table for each hook that is told of changes; see ``mlnb.events``.
     """
 
     notebooks: tuple[str, ...] = ("notebooks",)
@@ -49,6 +56,12 @@ class Settings:
     experiment: str = ""
     worker_idle: float = 600
     preload: tuple[str, ...] = ()
+    state: str = ""
+    store: str = ""
+    encrypt_to: tuple[str, ...] = ()
+    people: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    policy: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    events: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -167,17 +180,17 @@ def _settings(pyproject: Path) -> Settings:
     table = _tool_table(pyproject).get("mlnb", {})
     if not isinstance(table, dict):
         raise ProjectError(f"[tool.mlnb] must be a table, not {table!r}", where=str(pyproject))
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    defaults = dataclasses.asdict(Settings())
     values: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
-        if name not in fields:
+        if name not in defaults:
             raise ProjectError(
-                f"unknown setting {key!r} in [tool.mlnb].{did_you_mean(key, fields)}",
+                f"unknown setting {key!r} in [tool.mlnb].{did_you_mean(key, defaults)}",
                 where=str(pyproject),
-                remedy=f"Known settings: {', '.join(sorted(fields))}.",
+                remedy=f"Known settings: {', '.join(sorted(defaults))}.",
             )
-        values[name] = _cast(value, fields[name].default, key, pyproject)
+        values[name] = _cast(value, defaults[name], key, pyproject)
     for folder in values.get("notebooks", ()):
         if Path(os.path.normpath(folder)).parts[:1] in (("..",), ("/",)):
             raise ProjectError(
@@ -194,6 +207,10 @@ def _cast(value: Any, default: Any, key: str, pyproject: Path) -> Any:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         expected = "a list of strings"
+    elif isinstance(default, dict):
+        if isinstance(value, dict):
+            return value
+        expected = "a table"
     elif isinstance(default, str):
         if isinstance(value, str):
             return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _MANIFEST_LIMIT = 16 << 20
 _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Neither through a link, nor waiting for who may never write to a pipe."""
+
+Reader = Callable[[int], bytes]
+"""Gives the bytes of a file, at most one more than the number it is called with."""
 
 
 @dataclass(frozen=True)
@@ -124,26 +127,51 @@ def open_bundle(
             format or edited; another digest than expected; or a mark that is not allowed.
     """
     path = Path(path)
-    there = dict(_entries(path, besides))
+    return open_files(folder_files(path, besides), expected, path=path, allow_marks=allow_marks)
+
+
+def open_files(
+    there: Mapping[str, Reader],
+    expected: str | None = None,
+    *,
+    path: Path,
+    allow_marks: bool = False,
+) -> Bundle:
+    """Return the bundle in files that lie anywhere, as :func:`open_bundle` does that in a folder.
+
+    Args:
+        there: for each file that lies there, what reads it.
+        expected: the digest that the bundle must have.
+        path: the place as people call it.
+        allow_marks: open it although it is marked.
+
+    Raises:
+        BundleError: as :func:`open_bundle`.
+    """
+    there = dict(there)
     if manifest.NAME not in there:
         raise BundleError(
             f"is not a bundle: it has no {manifest.NAME}",
             where=str(path),
             remedy="Run `mlnb package`.",
         )
-    data = _read(there.pop(manifest.NAME), _MANIFEST_LIMIT)
+    data = there.pop(manifest.NAME)(_MANIFEST_LIMIT)
     told = manifest.parse(data, where=str(path / manifest.NAME))
-    bundle = Bundle(path, told, dict(_verified(path, told, there)))
-    if expected is not None and bundle.digest != expected:
+    if expected is not None and told.digest != expected:
         raise BundleError(
-            f"is another bundle: its digest is {bundle.digest}, not {expected}", where=str(path)
+            f"is another bundle: its digest is {told.digest}, not {expected}", where=str(path)
         )
+    bundle = Bundle(path, told, dict(_verified(path, told, there)))
     _refuse_unfit(bundle, allow_marks)
     return bundle
 
 
-def _entries(path: Path, besides: Collection[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the name and place of each file of a bundle, which has no folders and no links."""
+def folder_files(path: Path, besides: Collection[str] = ()) -> dict[str, Reader]:
+    """Return what reads each file of the folder ``path``, which has no folders and no links.
+
+    Raises:
+        BundleError: it has, or there is no folder.
+    """
     try:
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
@@ -152,6 +180,7 @@ def _entries(path: Path, besides: Collection[str]) -> Iterator[tuple[str, Path]]
             where=str(path),
             remedy="Run `mlnb package`, or `dvc pull` it.",
         ) from error
+    found: dict[str, Reader] = {}
     for entry in entries:
         if entry.name in besides:
             continue
@@ -165,17 +194,20 @@ def _entries(path: Path, besides: Collection[str]) -> Iterator[tuple[str, Path]]
                 if link
                 else "",
             )
-        yield entry.name, Path(entry.path)
+        found[entry.name] = functools.partial(_read, Path(entry.path))
+    return found
 
 
-def _verified(path: Path, told: Manifest, there: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
+def _verified(
+    path: Path, told: Manifest, there: Mapping[str, Reader]
+) -> Iterator[tuple[str, bytes]]:
     """Yield the name and bytes of each file, or say how the folder differs from its manifest."""
     differences = [f"{name} is missing" for name in sorted(set(told.files) - set(there))]
     differences += [
         f"{name} is not in the manifest" for name in sorted(set(there) - set(told.files))
     ]
     for name in sorted(set(told.files) & set(there)):
-        data = _read(there[name], told.files[name].size)
+        data = there[name](told.files[name].size)
         if digest_bytes(data) == told.files[name].sha256:
             yield name, data
         else:
