@@ -146,6 +146,9 @@ def test_a_run_leaves_reports_and_a_clean_status(built: Checkout) -> None:
     """After one command every report is there, and DVC has nothing left to do."""
     for name in [*STAGES, "gates", "index"]:
         assert (built.root / f"reports/{name}.html").stat().st_size > 1000
+    front = (built.root / "reports/index.html").read_text()
+    assert "data/raw" in front
+    assert "evaluate.brier_low" not in front  # figures have their own pages
     assert "up to date" in built("dvc", "status")
     assert built.repro() == []
 

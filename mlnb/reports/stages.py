@@ -52,7 +52,8 @@ def _candidate(project: Project) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     candidate: dict[str, Any] = json.loads(path.read_bytes())
-    return candidate
+    # Metrics and parameters stand on the pages of their stages.
+    return {"digest": candidate.get("candidate", "unknown"), **candidate.get("data", {})}
 
 
 def _judgement(project: Project) -> Judgement | None:
