@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mlnb import pipeline
@@ -21,6 +20,7 @@ from mlnb.gates.language import SECTION, Gates
 from mlnb.pipeline import PARAMS
 from mlnb.project import Project
 from mlnb.reports.gates import render
+from mlnb.store import open_store
 
 VERDICT, PAGE = "reports/gates.json", "reports/gates.html"
 
@@ -97,6 +97,15 @@ def explained(project: Project, rule: str | None) -> Iterator[str]:
     yield from explain.explained(found, found.ruling(rule))
 
 
+def gates(project: Project) -> Gates:
+    """Return the section ``gates`` of params.yaml as it is meant.
+
+    Raises:
+        GateError: it says something else than it may.
+    """
+    return _section(project)[1]
+
+
 def schema() -> str:
     """Return the JSON schema of the gates in params.yaml, as text."""
     return json.dumps(language.schema(), indent=2, sort_keys=True)
@@ -144,16 +153,11 @@ def _section(project: Project) -> tuple[Mapping[str, Any], Gates]:
 def _judged(project: Project, section: Mapping[str, Any], wanted: Gates) -> Judgement:
     inputs = evidence.inputs(project.root, wanted, judging.candidate(project.root, wanted), section)
     try:
-        found = judging.evidence_of(project.root, wanted, store(project))
+        found = judging.evidence_of(project.root, wanted, open_store(project).get)
         worn = wear.used(project.root, wanted.wear, found.digest, found.bundle.digest)
     except MlnbError as error:
         return judging.refused(wanted, error, inputs)
     return judging.judge(found, inputs, worn)
-
-
-def store(project: Project) -> Path:
-    """Return the folder of bundles that were promoted, each named by its digest."""
-    return project.home / ".mlnb" / "bundles"
 
 
 def _recorded(project: Project) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from test_gates import AUC, OWN, PRODUCTION, SECTION, STORE, packed, predict, produce, settled
+from statements import publish
+from test_gates import AUC, OWN, PRODUCTION, SECTION, STORE, packed, predict, settled
 from test_reports_browser import CHROMIUM, CONTRAST
 
 import notebooks
@@ -237,7 +238,7 @@ def test_the_champion_is_read_from_the_store(
 ) -> None:
     """It is found by its digest; a byte that changed there is an error, never the first run."""
     bundle = packed(project, "binary-xgboost", "champion")
-    produce(project, bundle)
+    publish(project, bundle)
     write_params(
         project, {"id": "it", "metric": "roc_auc", "against": "champion", "tolerance": 0.5}
     )

@@ -19,7 +19,9 @@ import pytest
 import yaml
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from statements import publish
 
+from mlnb import trust
 from mlnb.bundle import Bundle, golden, open_bundle, pack, save_model
 from mlnb.bundle.manifest import File
 from mlnb.errors import MlnbError
@@ -40,6 +42,7 @@ from mlnb.gates import (
 from mlnb.gates.evidence import Evidence
 from mlnb.gates.kinds import drift
 from mlnb.gates.language import WearLimit
+from mlnb.store import Store
 
 ROOT = Path(__file__).parent.parent
 PRODUCTION = "deployments/production.json"
@@ -79,7 +82,7 @@ def settled(root: Path, name: str = "binary-logistic", rows: pd.DataFrame | None
     root.mkdir(parents=True, exist_ok=True)
     (table() if rows is None else rows).to_parquet(root / "rows.parquet", index=False)
     packed(root, name)
-    produce(root, None)
+    publish(root, None)
     predict(root)
     return root
 
@@ -119,15 +122,6 @@ def predict(root: Path, edit: Callable[[pd.DataFrame], pd.DataFrame] | None = No
     said.sample(frac=1, random_state=3).to_parquet(root / "predictions.parquet", index=False)
 
 
-def produce(root: Path, bundle: Bundle | None, **more: Any) -> None:
-    """Put a bundle into the store and production, or nothing."""
-    named = None
-    if bundle is not None:
-        bundle.save(root / STORE / bundle.digest.removeprefix("sha256:"))
-        named = {"version": "3", "bundle": bundle.digest} | more
-    write_json(root / PRODUCTION, {"format": 1, "production": named})
-
-
 def gates_of(*rules: Mapping[str, Any], **section: Any) -> language.Gates:
     """Return a section with these rules."""
     told = SECTION | section | {"rules": list(rules) or [AUC]}
@@ -136,7 +130,7 @@ def gates_of(*rules: Mapping[str, Any], **section: Any) -> language.Gates:
 
 def evidence_of(root: Path, *rules: Mapping[str, Any], **section: Any) -> Evidence:
     """Return what a project's candidate is judged on."""
-    return judge.evidence_of(root, gates_of(*rules, **section), root / STORE)
+    return judge.evidence_of(root, gates_of(*rules, **section), Store(root / STORE).get)
 
 
 def judged(root: Path, *rules: Mapping[str, Any], **section: Any) -> Judgement:
@@ -510,7 +504,7 @@ def test_without_a_champion_first_run_decides(project: Path) -> None:
 
 def test_the_champion_is_scored_on_todays_rows(spoilt: Path) -> None:
     """Its answers come from its bundle, on the same rows, and no figure of former days is read."""
-    produce(spoilt, packed(spoilt, "binary-xgboost", "champion"))
+    publish(spoilt, packed(spoilt, "binary-xgboost", "champion"))
     evidence = evidence_of(
         spoilt, {"id": "it", "metric": "roc_auc", "against": "champion", "gain": 0}
     )
@@ -524,33 +518,48 @@ def test_the_champion_is_scored_on_todays_rows(spoilt: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        (None, "cannot be read"),
-        ("{", "does not say what is in production"),
-        ("[]", "does not say what is in production"),
-        ('{"format": 2, "production": null}', "has format 2"),
-        ('{"format": 1}', "does not say what is in production"),
-        ('{"format": 1, "production": {"version": 3}}', "names no version and bundle"),
-        ('{"format": 1, "production": {"version": 3, "bundle": "../x"}}', "no digest"),
-        (f'{{"format": 1, "production": {{"version": 3, "bundle": "sha256:{"0" * 64}"}}}}', "0000"),
+        None,
+        "{",
+        "[]",
+        '{"format": 2, "production": null}',
+        '{"format": 1}',
+        f'{{"format": 1, "production": {{"version": "3", "bundle": "sha256:{"0" * 64}"}}}}',
     ],
 )
-def test_a_wrong_production_file_is_an_error(
-    content: str | None, message: str, spoilt: Path
-) -> None:
-    """What does not say whether anything is in production does not mean that nothing is."""
+def test_a_wrong_production_file_is_an_error(content: str | None, spoilt: Path) -> None:
+    """What is not signed, and does not say that nothing runs, does not mean that nothing does."""
     (spoilt / PRODUCTION).unlink()
     if content is not None:
         (spoilt / PRODUCTION).write_text(content)
-    with pytest.raises(MlnbError, match=message):
+    words = "is not a signed statement" if content else "cannot be read"
+    with pytest.raises(MlnbError, match=f"{PRODUCTION}: {words}"):
+        evidence_of(spoilt)
+
+
+def test_a_champion_that_cannot_be_trusted_is_an_error(spoilt: Path) -> None:
+    """A key that is revoked or unknown, or a bundle that the store has not: never the first run."""
+    bundle = packed(spoilt, "binary-xgboost", "champion")
+    publish(spoilt, bundle)
+    keys = spoilt / "deployments/keys"
+    assert evidence_of(spoilt).champion is not None
+    shutil.move(spoilt / STORE, spoilt / "elsewhere")
+    with pytest.raises(MlnbError, match=f"no bundle {bundle.digest} here"):
+        evidence_of(spoilt)
+    shutil.move(spoilt / "elsewhere", spoilt / STORE)
+    trust.revoke("tester", keys, by="grace", reason="stolen")
+    with pytest.raises(MlnbError, match="which was revoked"):
+        evidence_of(spoilt)
+    shutil.rmtree(keys)
+    with pytest.raises(MlnbError, match="which nobody here trusts"):
         evidence_of(spoilt)
 
 
 def test_a_tampered_champion_is_an_error(spoilt: Path) -> None:
     """A byte of a file, or a whole other bundle under its name, is noticed."""
     bundle = packed(spoilt, "binary-xgboost", "champion")
-    produce(spoilt, bundle)
+    publish(spoilt, bundle)
     folder = spoilt / STORE / bundle.digest.removeprefix("sha256:")
     evidence_of(spoilt)
     golden = folder / "golden.json"
@@ -568,7 +577,7 @@ def test_a_champion_that_was_trained_on_the_test_rows_is_an_error(spoilt: Path) 
     rows["split"] = np.where(rows["household"] % 3 == 1, "test", "train")
     (spoilt / "old").mkdir()
     rows.to_parquet(spoilt / "old" / "rows.parquet", index=False)
-    produce(spoilt, packed(spoilt / "old", "binary-logistic"))
+    publish(spoilt, packed(spoilt / "old", "binary-logistic"))
     found = judged(spoilt, AUC)
     told = wrong(found)["test groups are new to the model in production"]
     assert "trained on 200 of the 200 groups (household)" in told
@@ -577,7 +586,7 @@ def test_a_champion_that_was_trained_on_the_test_rows_is_an_error(spoilt: Path) 
 
 def test_a_champion_of_another_task_is_an_error(spoilt: Path) -> None:
     """Its answers cannot be compared."""
-    produce(spoilt, packed(spoilt, "multiclass-logistic", "champion"))
+    publish(spoilt, packed(spoilt, "multiclass-logistic", "champion"))
     ruling = one(spoilt, {"metric": "roc_auc", "against": "champion", "gain": 0})
     assert ruling.verdict == "error" and "another task" in ruling.findings[0].words
 
@@ -789,7 +798,7 @@ def test_without_groups_a_champion_cannot_be_trusted(spoilt: Path) -> None:
     """Nobody can tell whether it was trained on a row; without a champion nobody need."""
     bundle = packed(spoilt, "binary-logistic", group=None)
     assert wrong(judged(spoilt)) == {}
-    produce(spoilt, bundle)
+    publish(spoilt, bundle)
     assert (
         "the rows have no groups"
         in wrong(judged(spoilt))["test groups are new to the model in production"]
@@ -1088,7 +1097,7 @@ def test_a_gate_is_found_by_its_entry_point(
 
 def test_a_regression_is_judged(regression: Path) -> None:
     """Deviance, error and explained variance, against a naive rule and another champion."""
-    produce(regression, packed(regression, "regression-ridge", "champion"))
+    publish(regression, packed(regression, "regression-ridge", "champion"))
     found = judged(
         regression,
         {"id": "mae", "metric": "mae", "max": 4},
@@ -1122,7 +1131,7 @@ def test_a_regression_with_a_leak_is_an_error(tmp_path: Path) -> None:
 
 def test_several_classes_are_judged(multiclass: Path) -> None:
     """Accuracy, F1 and log loss, against a naive rule and a champion; a column for each class."""
-    produce(multiclass, packed(multiclass, "multiclass-xgboost", "champion"))
+    publish(multiclass, packed(multiclass, "multiclass-xgboost", "champion"))
     found = judged(
         multiclass,
         {"id": "accuracy", "metric": "accuracy", "min": 0.45},

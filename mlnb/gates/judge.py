@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlnb.bundle import Bundle, open_bundle
@@ -15,13 +15,13 @@ from mlnb.gates.language import Gates, Rule
 from mlnb.gates.verdicts import Finding, Judgement, Ruling, Wear
 
 
-def evidence_of(root: Path, gates: Gates, store: Path) -> Evidence:
+def evidence_of(root: Path, gates: Gates, store: Callable[[str], Bundle]) -> Evidence:
     """Return what the candidate is judged on.
 
     Args:
         root: the project's.
         gates: the section of params.yaml.
-        store: the folder of promoted bundles.
+        store: gives a promoted bundle by its digest, verified.
 
     Raises:
         MlnbError: something is missing, damaged, or not what it says.
