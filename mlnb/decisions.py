@@ -1,0 +1,319 @@
+"""The commands of promotion: their words, and what they print.
+
+As in :mod:`mlnb.cli`, each calls one function, and nothing heavy is imported before it is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+Add = Callable[..., argparse.ArgumentParser]
+
+
+def add_commands(add: Add) -> None:
+    """Add the commands to the parser, by its ``add(NAME, COMMAND, SUMMARY)``."""
+    promote = add("promote", _promote, "Judge the candidate again and make it what runs.")
+    promote.add_argument(
+        "what", nargs="?", default="", metavar="VERSION|CANDIDATE",
+        help="which is meant: it must be the one that lies here",
+    )  # fmt: skip
+    _environment(promote)
+    promote.add_argument("--reason", default="", metavar="TEXT", help="why; kept for ever")
+    promote.add_argument("--dry-run", action="store_true", help="show what would change")
+    promote.add_argument(
+        "--wait", action="store_true", help="until MLflow's mirror and the hooks are told"
+    )
+
+    rollback = add("rollback", _rollback, "Go back to a version that ran before.")
+    rollback.add_argument("version", nargs="?", type=int, metavar="VERSION")
+    _environment(rollback)
+    rollback.add_argument("--reason", default="", metavar="TEXT", help="why; kept for ever")
+    rollback.add_argument(
+        "--wait", action="store_true", help="until MLflow's mirror and the hooks are told"
+    )
+
+    approve = add("approve", _approve, "Agree to the promotion of a version.")
+    approve.add_argument("version", type=int, metavar="VERSION")
+    _environment(approve)
+    approve.add_argument("--reason", default="agreed", metavar="TEXT", help="why")
+
+    add("models", _models, "List the versions and where each runs.")
+    history = add("history", _history, "Tell who changed what, when and why.")
+    history.add_argument("--at", metavar="DATE", help="what ran where then: 2026-11-01[T09:30]")
+    _environment(history, required=False)
+    add("audit", _audit, "Verify the journal and every signed statement.")
+
+    verify = add("verify-bundle", _verify_bundle, "Verify a bundle, and who signed for it.")
+    verify.add_argument("what", metavar="PATH|DIGEST")
+
+    add("doctor", _doctor, "Find what does not agree with the state, and mend it.")
+
+    actions = _actions(add, "keys", "Look after the keys that sign promotions.")
+    new = actions("new", _keys_new, "Make a key: the private half for you, the public one here.")
+    new.add_argument("name", nargs="?", default="", help="whose it is; yours by default")
+    actions("list", _keys_list, "List the keys that this project knows.")
+    revoke = actions("revoke", _keys_revoke, "Trust a key no more.")
+    revoke.add_argument("name")
+    revoke.add_argument("--reason", default="revoked", metavar="TEXT")
+
+    actions = _actions(add, "tokens", "Look after tokens, for those who have no account: CI.")
+    new = actions("new", _tokens_new, "Make a token for a person; it is shown this once.")
+    new.add_argument("person")
+    new.add_argument("--days", type=_days, default=90, metavar="N", help="(default %(default)s)")
+    actions("list", _tokens_list, "List the tokens.")
+    revoke = actions("revoke", _tokens_revoke, "Take a token back.")
+    revoke.add_argument("id")
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    project = find()
+    change = promotion.promote(
+        project,
+        options.to,
+        what=options.what,
+        reason=options.reason or ("a dry run" if options.dry_run else ""),
+        dry_run=options.dry_run,
+    )
+    return _told(project, change, options)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    project = find()
+    change = promotion.rollback(project, options.to, version=options.version, reason=options.reason)
+    return _told(project, change, options)
+
+
+def _told(project: Any, change: Any, options: argparse.Namespace) -> int:
+    for line in change.words:
+        print(line)
+    if change.entry:
+        before = "" if change.current is None else f", after version {change.current}"
+        print(f"{change.environment} is at version {change.version}{before}: {change.bundle}")
+        print(f"row {change.entry.number} of the journal; deployments/{change.environment}.json")
+        if options.wait:
+            from mlnb.promotion.after import finish
+
+            for line in finish(project):
+                print(f"note: {line}")
+    return 0
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    entry = promotion.approve(find(), options.version, options.to, reason=options.reason)
+    print(f"{entry.who} agrees to version {entry.version} in {entry.alias}: row {entry.number}")
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    versions, aliases = promotion.models(find())
+    for version in versions:
+        where = ", ".join(alias for alias, number in aliases.items() if number == version.number)
+        print(
+            f"{version.number:>4}  {version.registered_at[:16]}  {version.bundle[7:19]}"
+            f"  candidate {version.candidate[:12]}  commit {version.commit[:12] or 'none':<12}"
+            f"  {version.by}{f'  → {where}' if where else ''}"
+        )
+    if not versions:
+        print("no version yet; `mlnb promote --to staging` makes the first")
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    project, environment = find(), options.to or ""
+    if options.at:
+        found = promotion.at(project, options.at, environment=environment)
+        for name, entry in found.items():
+            told = (
+                f"version {entry.version}, since {_line(entry)}" if entry else "nothing was there"
+            )
+            print(f"{name}: {told}")
+        if not found:
+            print("nothing was promoted yet")
+        return 0
+    for entry in promotion.history(project, environment=environment):
+        print(f"{entry.number:>5}  {_line(entry)}")
+    return 0
+
+
+def _line(entry: Any) -> str:
+    what = {
+        "register": f"registered version {entry.version}",
+        "promote": f"promoted version {entry.version} to {entry.alias}",
+        "rollback": f"rolled {entry.alias} back from {entry.previous} to version {entry.version}",
+        "approve": f"approved version {entry.version} for {entry.alias}",
+        "record": f"recorded a verdict on version {entry.version}",
+    }.get(entry.kind, entry.kind)
+    verdict = f"  verdict {entry.verdict[7:19]}" if entry.verdict else ""
+    reason = f": {' '.join(entry.reason.split())}" if entry.reason else ""
+    return f"{entry.at[:19]}Z  {entry.who} {what}{reason}{verdict}"
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    report = promotion.audit(find())
+    for fault in report.faults:
+        print(f"row {fault.number} {fault.what}")
+    print(
+        f"{report.rows:,} rows and {report.anchors:,} signed statements: "
+        + ("all agree" if report.sound else f"{len(report.faults)} faults")
+    )
+    return 0 if report.sound else 1
+
+
+def _verify_bundle(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    digest, statements = promotion.verify_bundle(find(), options.what)
+    print(f"{digest}: every byte is as it was packed")
+    for said, name in statements:
+        print(f"  version {said.version} for {said.environment}, signed by {said.by}: {name}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mlnb import promotion
+    from mlnb.project import find
+
+    findings = list(promotion.doctor(find()))
+    for each in findings:
+        print(f"{'mended' if each.mended else 'wrong':<6}  {each.what}")
+    if not findings:
+        print("all is well")
+    return 0 if all(each.mended for each in findings) else 1
+
+
+def _keys_new(options: argparse.Namespace) -> int:
+    from mlnb import people, trust
+    from mlnb.project import find
+
+    project = find()
+    person = people.admit(project, "keys new")
+    key = trust.new_key(options.name or person.name, project.root / "deployments" / "keys")
+    print(f"{key.name}: {key.keyid[:16]}; the private half is yours alone, keep it")
+    print(f"Commit deployments/keys/{key.name}.json: then the project trusts it.")
+    return 0
+
+
+def _keys_list(options: argparse.Namespace) -> int:
+    from mlnb import people, trust
+    from mlnb.project import find
+
+    project = find()
+    people.admit(project, "keys list")
+    known = trust.trusted(project.root / "deployments" / "keys").values()
+    for key in known:
+        ended = key.revoked
+        told = f"revoked {ended.at[:10]} by {ended.by}: {ended.reason}" if ended else "trusted"
+        print(f"{key.name:<24}  {key.keyid[:16]}  {told}")
+    if not known:
+        print("no key yet; `mlnb keys new` makes yours")
+    return 0
+
+
+def _keys_revoke(options: argparse.Namespace) -> int:
+    from mlnb import people, trust
+    from mlnb.project import find
+
+    project = find()
+    person = people.admit(project, "keys revoke")
+    folder = project.root / "deployments" / "keys"
+    key = trust.revoke(options.name, folder, by=person.name, reason=options.reason)
+    print(f"{key.name} is trusted no more; commit deployments/keys/{key.name}.json")
+    return 0
+
+
+def _tokens_new(options: argparse.Namespace) -> int:
+    import datetime
+
+    from mlnb import people
+    from mlnb.people import tokens
+    from mlnb.project import find
+
+    project = find()
+    people.admit(project, "tokens new")
+    now = datetime.datetime.now(datetime.UTC)
+    token, text = tokens.new(project, options.person, days=options.days, now=now)
+    print(f"The token is shown this once: {text}")
+    print(f"It is {token.id}, for {token.person}, until {token.expires[:10]}, in MLNB_TOKEN.")
+    print(f"Commit {tokens.FOLDER}/{token.id}.json, which holds its digest only.")
+    return 0
+
+
+def _tokens_list(options: argparse.Namespace) -> int:
+    import datetime
+
+    from mlnb import people
+    from mlnb.people import tokens
+    from mlnb.project import find
+
+    project = find()
+    people.admit(project, "tokens list")
+    now = datetime.datetime.now(datetime.UTC)
+    found = tokens.known_tokens(project)
+    for token in found:
+        told = token.fault(now) or f"counts until {token.expires[:10]}"
+        print(f"{token.id}  {token.person:<24}  {told}")
+    if not found:
+        print("no token yet; `mlnb tokens new PERSON` makes one")
+    return 0
+
+
+def _tokens_revoke(options: argparse.Namespace) -> int:
+    import datetime
+
+    from mlnb import people
+    from mlnb.people import tokens
+    from mlnb.project import find
+
+    project = find()
+    people.admit(project, "tokens revoke")
+    token = tokens.revoke(project, options.id, now=datetime.datetime.now(datetime.UTC))
+    print(f"{token.id} of {token.person} counts no more; commit {tokens.FOLDER}/{token.id}.json")
+    return 0
+
+
+def _actions(add: Add, name: str, summary: str) -> Add:
+    """Add a command that has actions, and return what adds them."""
+    made = add(name, None, summary)
+    actions = made.add_subparsers(metavar="ACTION", required=True)
+
+    def add_action(action: str, command: Any, summary: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = actions.add_parser(
+            action, help=summary, description=summary
+        )
+        parser.set_defaults(command=command)
+        return parser
+
+    return add_action
+
+
+def _environment(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument(
+        "--to", required=required, metavar="ENV", help="production, staging, development, …"
+    )
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 3650:
+        raise argparse.ArgumentTypeError(f"must be 1 to 3650, not {text!r}")
+    return int(text)
