@@ -127,16 +127,14 @@ class Evidence:
     @functools.cached_property
     def _of_champion(self) -> Floats:
         assert self.champion is not None
-        bundle = self.champion.bundle
-        if (bundle.manifest.task, bundle.manifest.classes) != (
-            self.task,
-            self.bundle.manifest.classes,
-        ):
+        theirs, ours = self.champion.bundle.manifest, self.bundle.manifest
+        if (theirs.task, theirs.target, theirs.classes) != (ours.task, ours.target, ours.classes):
+            classes = f" ({', '.join(map(str, theirs.classes))})" if theirs.classes else ""
             raise GateError(
-                f"the model in production does another task: {bundle.manifest.task} of"
-                f" {', '.join(map(str, bundle.manifest.classes)) or bundle.manifest.target}"
+                f"the model in production does another task: {theirs.task} of"
+                f" {theirs.target}{classes}"
             )
-        return _answers(bundle, self.rows, "the model in production")
+        return _answers(self.champion.bundle, self.rows, "the model in production")
 
     def sample(self, scores: Floats, threshold: float | None = None) -> Sample:
         """Return the sample of a model's answers, selected from ``threshold`` on."""

@@ -6,6 +6,7 @@ does not answer, a truth that leaked. No number means anything then.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlnb.bundle import group_digests
+from mlnb.bundle import Bundle, group_digests
 from mlnb.errors import MlnbError
 from mlnb.gates.evidence import Evidence, Floats
 from mlnb.gates.verdicts import Finding, GateError
@@ -124,32 +125,56 @@ def _no_leak(evidence: Evidence) -> str:
 
 
 def _strengths(evidence: Evidence) -> Iterator[tuple[str, float]]:
-    """Yield how well each feature alone tells the truth, from 0 to 1."""
-    manifest = evidence.bundle.manifest
-    truths = evidence.target, evidence.numbers(evidence.training[manifest.target])
-    several = evidence.task == "multiclass"
-    labels = manifest.classes if several else (1,) if evidence.task == "binary" else (None,)
-    for label in labels:
-        now, learned = truths if label is None else (each == label for each in truths)
-        for name in manifest.features:
-            for values in _orders(evidence, name, learned):
-                yield name, _alone(values, now, ranked=label is None)
+    """Yield how well each feature alone tells the truth, from 0 to 1.
+
+    Few rows may be told apart by chance, so that what looks like the truth is looked at again in
+    the training rows, where a leak is one as well.
+    """
+    for name in evidence.bundle.manifest.features:
+        found = _strength(evidence, name, evidence.rows)
+        if found > LEAK:
+            found = min(found, _strength(evidence, name, evidence.training))
+        yield name, found
 
 
-def _orders(evidence: Evidence, name: str, learned: npt.NDArray[Any]) -> Iterator[Floats]:
+def _strength(evidence: Evidence, name: str, rows: pd.DataFrame) -> float:
+    """Return how well a feature alone tells the truth in some rows.
+
+    Of several classes it must tell each from each: to know one flower at a glance is no leak. The
+    first two that it does not tell apart settle that.
+    """
+    manifest, training = evidence.bundle.manifest, evidence.training[name]
+    now, learned = (evidence.numbers(each[manifest.target]) for each in (rows, evidence.training))
+    if evidence.task == "regression":
+        orders = _orders(rows[name], training, learned)
+        return max(_alone(each, now, ranked=True) for each in orders)
+    classes = (0, 1) if evidence.task == "binary" else manifest.classes
+    least = 1.0
+    for one, other in itertools.combinations(classes, 2):
+        here, there = np.isin(now, (one, other)), np.isin(learned, (one, other))
+        orders = _orders(rows.loc[here, name], training[there], learned[there] == other)
+        truth = now[here] == other
+        least = min(least, max(_alone(each, truth, ranked=False) for each in orders))
+        if least <= LEAK:
+            break
+    return least
+
+
+def _orders(
+    rows: pd.Series[Any], training: pd.Series[Any], learned: npt.NDArray[Any]
+) -> Iterator[Floats]:
     """Yield a feature [n] as numbers, and where it is missing, which may tell as much.
 
     What is no number stands for the mean truth that its value had in the training rows.
     """
-    values = evidence.rows[name]
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        yield values.to_numpy(np.float64, na_value=np.nan)
+    if pd.api.types.is_numeric_dtype(rows.dtype):
+        yield rows.to_numpy(np.float64, na_value=np.nan)
     else:
-        known = evidence.training[name].astype("object").to_numpy()
+        known = training.astype("object").to_numpy()
         means = pd.Series(learned.astype(np.float64)).groupby(known).mean()
-        yield np.asarray(values.astype("object").map(means), np.float64)
-    if values.isna().any():
-        yield np.asarray(values.isna(), np.float64)
+        yield np.asarray(rows.astype("object").map(means), np.float64)
+    if rows.isna().any():
+        yield np.asarray(rows.isna(), np.float64)
 
 
 def _alone(values: Floats, truth: npt.NDArray[Any], *, ranked: bool) -> float:
@@ -172,29 +197,39 @@ def _alone(values: Floats, truth: npt.NDArray[Any], *, ranked: bool) -> float:
 
 
 def _new_to_candidate(evidence: Evidence) -> str:
-    return _unseen(evidence, evidence.bundle.training_groups(), "the candidate")
+    return _unseen(evidence, evidence.bundle, "the candidate")
 
 
 def _new_to_champion(evidence: Evidence) -> str:
     if evidence.champion is None:
         return "nothing is in production"
-    groups = evidence.champion.bundle.training_groups()
-    return _unseen(evidence, groups, f"the model in production ({evidence.champion.version})")
+    who = f"the model in production ({evidence.champion.version})"
+    return _unseen(evidence, evidence.champion.bundle, who)
 
 
-def _unseen(evidence: Evidence, trained: frozenset[str], who: str) -> str:
-    """Say that no group of the test rows is among those a model was trained on."""
-    group = evidence.bundle.manifest.group
+def _unseen(evidence: Evidence, bundle: Bundle, who: str) -> str:
+    """Say that no group of the test rows is among those a model was trained on.
+
+    Its own groups: a model kept apart by persons says nothing of households.
+    """
+    where = evidence.bundle.manifest.data.path
+    group, trained = bundle.manifest.group, bundle.training_groups()
     if group is None:
-        if who == "the candidate":
+        if bundle is evidence.bundle:
             return "the rows have no groups; no row is in both parts"
         raise GateError(
             f"the rows have no groups, so that nobody can tell whether {who} was trained on them",
             remedy="Name a column in params.yaml: package.group. A unique key will do.",
         )
+    if group not in evidence.rows.columns:
+        raise GateError(
+            f"the rows have no column {group!r}, by which {who} was kept apart from its test rows:"
+            " nobody can tell whether it was trained on these",
+            where=where,
+        )
     if not trained:
         raise GateError(f"{who} does not tell which groups it was trained on")
-    test = group_digests(evidence.rows[group], where=evidence.bundle.manifest.data.path)
+    test = group_digests(evidence.rows[group], where=where)
     if seen := len(test & trained):
         raise GateError(
             f"{who} was trained on {seen} of the {len(test)} groups ({group}) of the test rows: it"

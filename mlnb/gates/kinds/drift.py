@@ -2,7 +2,8 @@
 
 The population stability index says how far two distributions are apart; its size by chance is that
 of a chi-square divided by the numbers of rows (Yurdakul 2018). With hundreds of rows chance alone
-gives what rules of thumb call drift, so that only what is beyond both counts.
+gives what rules of thumb call drift, so that only what is beyond both is drift. What is beyond the
+limit and within chance is inconclusive: so few rows cannot tell.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 from mlnb.gates.evidence import Evidence
 from mlnb.gates.kinds import Found, listed
 from mlnb.gates.language import Drift
-from mlnb.gates.verdicts import Finding, GateError
+from mlnb.gates.verdicts import Finding, GateError, Verdict
 
 _BINS = 10
 _CHANCE = 0.99
@@ -27,7 +28,7 @@ def asks(rule: Drift) -> str:
 
 
 def judge(rule: Drift, evidence: Evidence) -> Found:
-    """Return the columns that moved, or one finding that none did."""
+    """Return the columns that moved or may have, or one finding that none did."""
     names = evidence.bundle.manifest.features if rule.drift == "all" else rule.drift
     confidence = 1 - (1 - _CHANCE) / len(names)  # over all columns together
     moved, most, widest = [], 0.0, ""
@@ -38,10 +39,11 @@ def judge(rule: Drift, evidence: Evidence) -> Found:
         value, chance = stability(evidence.training[name], evidence.rows[name], confidence)
         if value >= most:
             most, widest = value, name
-        if value > max(rule.max_psi, chance):
+        if value > rule.max_psi:
+            verdict: Verdict = "fail" if value > chance else "inconclusive"
             words = f"PSI {value:.3f}; chance gives up to {chance:.3f}"
             moved.append(
-                Finding(name, "fail", words, value, most=rule.max_psi, rows=len(evidence.rows))
+                Finding(name, verdict, words, value, most=rule.max_psi, rows=len(evidence.rows))
             )
     if moved:
         return moved, []
