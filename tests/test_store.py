@@ -17,8 +17,10 @@ import bundles
 import fsspec
 import pyrage
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry as known
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from mlnb import project, store
 from mlnb.bundle import Bundle, BundleError, open_bundle, pack
@@ -88,13 +90,13 @@ def recipients(request: pytest.FixtureRequest, home: Path) -> tuple[str, ...]:
 
 def objects(address: str) -> dict[str, bytes]:
     """Return what lies in a store, read without it: the bytes by name below the address."""
-    files, root = fsspec.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
+    files, root = fsspec.url_to_fs(address, use_listings_cache=False)
     return {path.removeprefix(root).lstrip("/"): files.cat_file(path) for path in files.find(root)}
 
 
 def write(address: str, name: str, data: bytes) -> None:
     """Write into a store behind its back."""
-    files, root = fsspec.url_to_fs(address, skip_instance_cache=True)
+    files, root = fsspec.url_to_fs(address, use_listings_cache=False)
     files.pipe_file(f"{root}/{name}", data)
 
 
@@ -152,7 +154,7 @@ def test_what_is_damaged_is_refused_and_mended(
     if spoil == "change":
         write(address, name, before[name][:-3] + b"xxx")
     elif spoil == "remove":
-        files, root = fsspec.url_to_fs(address, skip_instance_cache=True)
+        files, root = fsspec.url_to_fs(address, use_listings_cache=False)
         files.rm_file(f"{root}/{name}")
     elif spoil == "add":
         write(address, f"{number}/more", b"x")
@@ -251,34 +253,33 @@ def _vanishes(act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, *, at: in
 
 @pytest.mark.parametrize("address", ["memory"], indirect=True)
 def test_a_put_into_a_bucket_that_breaks_off_is_never_seen(
-    address: str, recipients: tuple[str, ...], bundle: Bundle
+    address: str, recipients: tuple[str, ...], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no rename, the manifest comes last; without it there is no bundle."""
     for point in range(len(bundle.files) + 1):
         kept = Store(f"{address}/{point}", recipients=recipients)
-        _break(kept, at=point)
-        with pytest.raises(StoreError, match="cannot be used: the line is cut"):
-            kept.put(bundle)
-        again = Store(f"{address}/{point}", recipients=recipients)
-        assert len(objects(f"{address}/{point}")) == point
-        assert not again.has(bundle.digest) and again.list() == ()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFileSystem, "pipe_file", _breaking(at=point))
+            with pytest.raises(StoreError, match="cannot be used: the line is cut"):
+                kept.put(bundle)
+        assert len(objects(kept.name)) == point
+        assert not kept.has(bundle.digest) and kept.list() == ()
         with pytest.raises(StoreError, match="no bundle"):
-            again.get(bundle.digest)
-        again.put(bundle)
-        assert again.get(bundle.digest).files == bundle.files
+            kept.get(bundle.digest)
+        kept.put(bundle)
+        assert kept.get(bundle.digest).files == bundle.files
 
 
-def _break(kept: Store, *, at: int) -> None:
-    """Let the file system of a store fail at its ``at``-th write and ever after."""
-    files: Any = kept._place._fs  # type: ignore[attr-defined]
-    real, count = files.pipe_file, itertools.count()
+def _breaking(*, at: int) -> Callable[..., None]:
+    """Return what writes a file, but fails the ``at``-th time and ever after."""
+    real, count = MemoryFileSystem.pipe_file, itertools.count()
 
-    def pipe_file(path: str, data: bytes) -> None:
+    def pipe_file(*arguments: Any, **more: Any) -> None:
         if next(count) >= at:
             raise RuntimeError("the line is cut")
-        real(path, data)
+        real(*arguments, **more)
 
-    files.pipe_file = pipe_file
+    return pipe_file
 
 
 def test_a_full_disk_leaves_what_was_there(
@@ -344,7 +345,7 @@ def test_what_was_fetched_is_kept(address: str, tmp_path: Path, bundle: Bundle) 
     (copy / "golden.json").write_text("{}")
     assert kept.get(bundle.digest).files == bundle.files
     assert open_bundle(copy, bundle.digest).files == bundle.files
-    files, root = fsspec.url_to_fs(address, skip_instance_cache=True)
+    files, root = fsspec.url_to_fs(address, use_listings_cache=False)
     files.rm(root, recursive=True)
     assert kept.get(bundle.digest).files == bundle.files
     (copy / "golden.json").write_text("{}")
@@ -369,9 +370,11 @@ def test_a_bucket_that_cannot_be_reached_is_told(
     with pytest.raises(StoreError, match=r"s3://nowhere/x: cannot be used"):
         Store("s3://nowhere/x").put(bundle)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    S3FileSystem.clear_instance_cache()  # it knows the address of before
     for act in (Store("s3://b/x").list, lambda: Store("s3://b/x").get(bundle.digest)):
         with pytest.raises(StoreError, match=r"s3://b/x: cannot be used"):
             act()
+    S3FileSystem.clear_instance_cache()
 
 
 def test_a_missing_library_or_an_unknown_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def place_of(url: str | Path) -> Place:
 
     try:
         # What a listing said before says nothing of what another machine has put since.
-        found, root = fsspec.url_to_fs(text, use_listings_cache=False, skip_instance_cache=True)
+        found, root = fsspec.url_to_fs(text, use_listings_cache=False)
     except ImportError as error:
         raise StoreError(
             f"needs a library that is not installed: {error}",
