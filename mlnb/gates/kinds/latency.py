@@ -1,8 +1,8 @@
 """Time of the processor for one row, in a fresh process on one thread.
 
-The clock on the wall of a busy machine says three times as much as that of a quiet one. The time
-that the thread itself used, at the 95th percentile of the best of several blocks, stays within a
-fifth; so that is judged. The figure itself differs each time, so it is told and not kept.
+The clock on the wall of a busy machine says many times as much as that of a quiet one. The time
+that the thread itself used hardly does if each row has its best of several rounds; the 95th
+percentile of these is judged. The figure differs a little each time, so it is told and not kept.
 """
 
 from __future__ import annotations
