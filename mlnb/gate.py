@@ -71,12 +71,7 @@ def read(project: Project) -> Judgement:
     Raises:
         MlnbError: there is none, or it is not as ``mlnb gate`` or DVC left it.
     """
-    try:
-        data = (project.root / VERDICT).read_bytes()
-    except OSError as error:
-        raise GateError(
-            f"cannot be read: {error.strerror}", where=VERDICT, remedy="Run `dvc repro`."
-        ) from error
+    data = _written(project)
     recorded = _recorded(project)
     if recorded and recorded != hashlib.md5(data, usedforsecurity=False).hexdigest():
         raise GateError("is not what dvc.lock records", where=VERDICT, remedy="Run `dvc repro`.")
@@ -86,10 +81,12 @@ def read(project: Project) -> Judgement:
 def explained(project: Project, rule: str | None) -> Iterator[str]:
     """Yield the lines that explain what was found of a rule, as last judged here.
 
+    dvc.lock is not asked: a verdict by hand, or of a stage that failed, is the one to be explained.
+
     Raises:
         MlnbError: no such rule, or no verdict.
     """
-    found = read(project)
+    found = verdicts.parse(_written(project).decode("utf-8", "replace"), where=VERDICT)
     if rule is None:
         raise GateError(
             "which rule?", remedy=f"One of {', '.join(each.id for each in found.rulings)}."
@@ -158,6 +155,15 @@ def _judged(project: Project, section: Mapping[str, Any], wanted: Gates) -> Judg
     except MlnbError as error:
         return judging.refused(wanted, error, inputs)
     return judging.judge(found, inputs, worn)
+
+
+def _written(project: Project) -> bytes:
+    try:
+        return (project.root / VERDICT).read_bytes()
+    except OSError as error:
+        raise GateError(
+            f"cannot be read: {error.strerror}", where=VERDICT, remedy="Run `dvc repro`."
+        ) from error
 
 
 def _recorded(project: Project) -> str:

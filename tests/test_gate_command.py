@@ -408,6 +408,7 @@ def test_dvc_keeps_the_verdict(
     assert dvc("repro") != 0
     assert ruled(project)["verdict"] == "error"
     assert cli.main(["gate", "--check"]) == 2
+    assert cli.main(["gate", "explain", "own"]) == 0  # though dvc.lock has the verdict before it
 
 
 # --- The page --------------------------------------------------------------------------------

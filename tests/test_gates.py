@@ -1335,3 +1335,71 @@ def test_nothing_to_judge_is_an_error_of_every_rule() -> None:
     assert found.verdict == "error"
     assert [each.verdict for each in found.rulings] == ["error", "error"]
     assert verdicts.parse(verdicts.to_text(found), where="x").verdict == "error"
+
+
+# --- What only looks like a leak, other champions, few rows ----------------------------------
+
+
+def test_one_class_of_several_may_be_plain_to_see(spoilt: Path) -> None:
+    """Only a feature that tells every class from every other is the truth itself."""
+    rows = table()
+    rows["income"] = (rows["kind"] == 0).astype(float)
+    rows.to_parquet(spoilt / "rows.parquet", index=False)
+    packed(spoilt, "multiclass-logistic")
+    predict(spoilt)
+    accurate = {"id": "accurate", "metric": "accuracy", "min": 0.4}
+    assert wrong(judged(spoilt, accurate, baseline=None, threshold=None)) == {}
+    rows["income"] = rows["kind"].astype(float)
+    rows.to_parquet(spoilt / "rows.parquet", index=False)
+    packed(spoilt, "multiclass-logistic")
+    predict(spoilt)
+    told = wrong(judged(spoilt, accurate, baseline=None, threshold=None))["no feature is the truth"]
+    assert "income alone tells kind" in told
+
+
+def test_a_champion_is_asked_for_its_own_groups(spoilt: Path) -> None:
+    """One that was kept apart by persons says nothing of households, and so is not trusted."""
+    rows = pd.read_parquet(spoilt / "rows.parquet")
+    rows["split"] = np.where(rows["person"] % 3 == 1, "test", "train")
+    (spoilt / "old").mkdir()
+    rows.to_parquet(spoilt / "old" / "rows.parquet", index=False)
+    subject = "test groups are new to the model in production"
+    publish(spoilt, packed(spoilt / "old", "binary-logistic", group="person"))
+    assert "trained on 400 of the 600 groups (person)" in wrong(judged(spoilt))[subject]
+    rows["family"] = rows["person"]
+    rows.to_parquet(spoilt / "old" / "rows.parquet", index=False)
+    publish(spoilt, packed(spoilt / "old", "binary-logistic", group="family"))
+    assert "no column 'family'" in wrong(judged(spoilt))[subject]
+
+
+def test_a_champion_of_another_target_is_an_error(regression: Path, tmp_path: Path) -> None:
+    """Two regressions are not of one task because both give numbers."""
+    root = Path(shutil.copytree(regression, tmp_path / "other"))
+    rows = pd.read_parquet(root / "rows.parquet").assign(days=lambda rows: rows["amount"] + 1)
+    (root / "old").mkdir()
+    rows.to_parquet(root / "old" / "rows.parquet", index=False)
+    publish(root, packed(root / "old", "regression-poisson", target="days"))
+    rule = {"metric": "mae", "against": "champion", "gain": 0}
+    ruling = one(root, rule, threshold=None)
+    assert ruling.verdict == "error"
+    assert "another task: regression of days" in ruling.findings[0].words
+
+
+def test_drift_on_few_rows_is_inconclusive(spoilt: Path) -> None:
+    """What is beyond the limit and within chance is no drift, and no sign of none."""
+    rows = table(90)
+    rows.loc[rows["split"] == "test", "age"] += 9
+    settled(spoilt, rows=rows)
+    ruling = one(spoilt, {"drift": ["age"]})
+    assert ruling.verdict == "inconclusive"
+    assert "chance gives up to" in ruling.findings[0].words
+
+
+def test_what_a_library_prints_is_no_answer(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The fresh process may be talked into by what it imports."""
+    (tmp_path / "sitecustomize.py").write_text("print('a library says hello')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(fresh, "_known", {})
+    assert fresh.measured(evidence_of(project)).requests > 0
