@@ -13,17 +13,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # DVC keeps databases in a folder that any user may write; ours stays private.
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 
-.PHONY: repro test coverage lab check format lock chromium clean
+.PHONY: repro test coverage lab check format lock debian clean
 
 repro: $(READY)
 	dvc repro
 	@echo "The report is at file://$(CURDIR)/reports/index.html"
 
 # One process for each core; the tests of a file share what they set up, and stay together.
-test: check chromium
+test: check debian
 	pytest -n logical --dist loadfile
 
-coverage: check chromium
+coverage: check debian
 	pytest --cov --cov-report=term:skip-covered
 
 lab: $(READY)
@@ -47,16 +47,17 @@ $(READY): requirements.lock pyproject.toml
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-# The tests look at reports in a real browser.
-chromium:
-	@command -v chromium > /dev/null || { \
-		echo "The browser tests need Chromium; installing Debian's package."; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || { \
-		echo "Install Chromium so that 'chromium' is on the PATH, then repeat."; exit 1; }
+# The tests look at reports in a real browser, kill commands at each system call, and keep a team's
+# state in a real PostgreSQL.
+debian:
+	@{ command -v chromium && command -v strace && ls /usr/lib/postgresql/*/bin/initdb; } > /dev/null 2>&1 || { \
+		echo "The tests need Chromium, strace and PostgreSQL; installing Debian's packages."; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium strace postgresql; } || { \
+		echo "Install Chromium, strace and PostgreSQL, then repeat."; exit 1; }
 
 # After a change of dependencies in pyproject.toml; needs uv.
 lock:
-	uv pip compile pyproject.toml --extra reference --extra onnx --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade --output-file requirements.lock
 
 clean:
