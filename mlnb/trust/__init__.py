@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from mlnb.trust.envelope import pae, sign, verify
 from mlnb.trust.errors import TrustError
-from mlnb.trust.keys import PublicKey, Revocation, admit, load_private, new_key, revoke, trusted
+from mlnb.trust.keys import PublicKey, Revocation, admit, revoke, trusted
+from mlnb.trust.private import load_private, new_key
 from mlnb.trust.published import nothing, read_published
 from mlnb.trust.statement import Statement
 

@@ -1,4 +1,4 @@
-"""Keys: a person signs with a private key; a project trusts the public keys in its folder.
+"""Public keys: a project trusts those in its folder.
 
 A public key is one JSON file in ``deployments/keys/``, named by its owner and committed: whoever
 reviews that folder decides who may sign. To revoke a key is to say so in its file, for then it
@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,19 +23,15 @@ from typing import Any, ClassVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mlnb.errors import did_you_mean
 from mlnb.files import write_json
 from mlnb.trust.errors import TrustError
-from mlnb.trust.private import private_folder, read_private, write_private
 
 FORMAT = 1
 FOLDER = "keys"
 """Beside the statements: ``deployments/keys``."""
-CHOICE = "MLNB_KEY"
-"""Environment variable: the name of the private key to sign with, for who has several."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -98,75 +93,18 @@ def keyid(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
-def new_key(name: str, folder: Path) -> PublicKey:
-    """Make a key for ``name``: the private half for the person, the public one for the project.
-
-    A person's key of that name that lies here already, of another project, is taken for this, too.
-
-    Args:
-        name: whose it is: letters, digits and ``._@+-``.
-        folder: the project's folder of public keys.
-
-    Raises:
-        TrustError: the project knows a key of that name, the private half would lie within the
-            project, or cannot be written.
-    """
-    private = _private_file(name)
-    if private.resolve().is_relative_to(folder.resolve().parent.parent):
-        raise TrustError(
-            "lies within the project, where a private key is soon committed",
-            where=str(private.parent),
-            remedy="Set XDG_CONFIG_HOME to a folder of your own.",
-        )
-    _refuse_known(name, folder)
-    if not private.exists():
-        made = Ed25519PrivateKey.generate()
-        write_private(
-            private,
-            made.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ),
-        )
-    return admit(name, load_private(name).public_key(), folder)
-
-
 def admit(name: str, key: Ed25519PublicKey, folder: Path) -> PublicKey:
     """Trust ``key`` as that of ``name``: write it to the project's folder of public keys.
 
     Raises:
         TrustError: the project knows a key of that name, or this key by another.
     """
-    _refuse_known(name, folder)
+    refuse_known(name, folder)
     made = PublicKey(name, _pem(key))
     if same := trusted(folder).get(made.keyid):
-        raise TrustError(f"is the key of {same.name}, too", where=str(_file(name, folder)))
+        raise TrustError(f"is the key of {same.name}, too", where=str(key_file(name, folder)))
     _write(made, folder)
     return made
-
-
-def load_private(name: str = "") -> Ed25519PrivateKey:
-    """Return a person's private key.
-
-    Args:
-        name: of the key; without it, what ``MLNB_KEY`` names, or the only key that is there.
-
-    Raises:
-        TrustError: there is none, there are several, others may read it, or it is no key.
-    """
-    path = _private_file(name or os.environ.get(CHOICE, "") or _only_private())
-    if not path.exists():
-        raise TrustError(
-            "no private key here", where=str(path), remedy=f"Make one: `mlnb keys new {path.stem}`."
-        )
-    try:
-        key = serialization.load_pem_private_key(read_private(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise TrustError("is not a private key without password", where=str(path)) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise TrustError("is not a key of Ed25519", where=str(path))
-    return key
 
 
 def trusted(folder: Path) -> dict[str, PublicKey]:
@@ -207,13 +145,12 @@ def revoke(name: str, folder: Path, *, by: str, reason: str) -> PublicKey:
     return key
 
 
-def _pem(key: Ed25519PublicKey) -> str:
-    return key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()
+def key_file(name: str, folder: Path, suffix: str = ".json") -> Path:
+    """Return the file of the key ``name`` in ``folder``.
 
-
-def _file(name: str, folder: Path, suffix: str = ".json") -> Path:
+    Raises:
+        TrustError: the name could be a path, or is none.
+    """
     if not _NAME.fullmatch(name):
         raise TrustError(
             f"{name!r} is no name for a key",
@@ -222,30 +159,13 @@ def _file(name: str, folder: Path, suffix: str = ".json") -> Path:
     return folder / f"{name}{suffix}"
 
 
-def _private_file(name: str) -> Path:
-    return _file(name, private_folder(), ".pem")
+def refuse_known(name: str, folder: Path) -> None:
+    """Refuse the name of a key that the project knows, or knew.
 
-
-def _only_private() -> str:
-    folder = private_folder()
-    names = sorted(path.stem for path in folder.glob("*.pem"))
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise TrustError(
-            "no private key here",
-            where=str(folder),
-            remedy="Make one: `mlnb keys new NAME`, and commit deployments/keys.",
-        )
-    raise TrustError(
-        f"several private keys: {', '.join(names)}",
-        where=str(folder),
-        remedy=f"Say which: `export {CHOICE}={names[0]}`.",
-    )
-
-
-def _refuse_known(name: str, folder: Path) -> None:
-    path = _file(name, folder)
+    Raises:
+        TrustError: it does.
+    """
+    path = key_file(name, folder)
     if path.exists():
         raise TrustError(
             "is there already; it is left alone",
@@ -254,8 +174,14 @@ def _refuse_known(name: str, folder: Path) -> None:
         )
 
 
+def _pem(key: Ed25519PublicKey) -> str:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
 def _write(key: PublicKey, folder: Path) -> None:
-    path = _file(key.name, folder)
+    path = key_file(key.name, folder)
     try:
         write_json(path, dataclasses.asdict(key))
     except OSError as error:

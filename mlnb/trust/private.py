@@ -1,4 +1,7 @@
-"""Files that are one person's alone: they lie in the person's own folder, with mode 0600."""
+"""Private keys, which are one person's alone.
+
+They lie in the person's own folder, never in a project, and nobody else may read them: mode 0600.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,74 @@ import stat
 import tempfile
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from mlnb.trust.errors import TrustError
+from mlnb.trust.keys import PublicKey, admit, key_file, refuse_known
+
+CHOICE = "MLNB_KEY"
+"""Environment variable: the name of the private key to sign with, for who has several."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def new_key(name: str, folder: Path) -> PublicKey:
+    """Make a key for ``name``: the private half for the person, the public one for the project.
+
+    A person's key of that name that lies here already, of another project, is taken for this, too.
+
+    Args:
+        name: whose it is: letters, digits and ``._@+-``.
+        folder: the project's folder of public keys.
+
+    Raises:
+        TrustError: the project knows a key of that name, the private half would lie within the
+            project, or cannot be written.
+    """
+    private = _private_file(name)
+    if private.resolve().is_relative_to(folder.resolve().parent.parent):
+        raise TrustError(
+            "lies within the project, where a private key is soon committed",
+            where=str(private.parent),
+            remedy="Set XDG_CONFIG_HOME to a folder of your own.",
+        )
+    refuse_known(name, folder)
+    if not private.exists():
+        made = Ed25519PrivateKey.generate()
+        write_private(
+            private,
+            made.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
+    return admit(name, load_private(name).public_key(), folder)
+
+
+def load_private(name: str = "") -> Ed25519PrivateKey:
+    """Return a person's private key.
+
+    Args:
+        name: of the key; without it, what ``MLNB_KEY`` names, or the only key that is there.
+
+    Raises:
+        TrustError: there is none, there are several, others may read it, or it is no key.
+    """
+    path = _private_file(name or os.environ.get(CHOICE, "") or _only_private())
+    if not path.exists():
+        raise TrustError(
+            "no private key here", where=str(path), remedy=f"Make one: `mlnb keys new {path.stem}`."
+        )
+    try:
+        key = serialization.load_pem_private_key(read_private(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise TrustError("is not a private key without password", where=str(path)) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TrustError("is not a key of Ed25519", where=str(path))
+    return key
 
 
 def private_folder() -> Path:
@@ -62,3 +130,25 @@ def read_private(path: Path) -> bytes:
             return file.read()
     except OSError as error:
         raise TrustError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _private_file(name: str) -> Path:
+    return key_file(name, private_folder(), ".pem")
+
+
+def _only_private() -> str:
+    folder = private_folder()
+    names = sorted(path.stem for path in folder.glob("*.pem"))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise TrustError(
+            "no private key here",
+            where=str(folder),
+            remedy="Make one: `mlnb keys new NAME`, and commit deployments/keys.",
+        )
+    raise TrustError(
+        f"several private keys: {', '.join(names)}",
+        where=str(folder),
+        remedy=f"Say which: `export {CHOICE}={names[0]}`.",
+    )
