@@ -5,7 +5,6 @@ It listens on a socket in that folder only, so that there is no port to be found
 
 from __future__ import annotations
 
-import itertools
 import os
 import pwd
 import shutil
@@ -27,20 +26,24 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._numbers = itertools.count(1)
 
-    def database(self) -> str:
-        """Return the address of a new, empty database."""
+    @property
+    def address(self) -> str:
+        """The address of its database."""
+        return f"postgresql://mlnb@/postgres?host={self._folder}"
+
+    def execute(self, *statements: str) -> None:
+        """Execute statements, which wait for whoever was killed within a transaction."""
         import psycopg
 
-        name = f"state{next(self._numbers)}"
-        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return self.address(name)
+        with psycopg.connect(self.address) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
-    def address(self, name: str) -> str:
-        """Return the address of a database."""
-        return f"postgresql://mlnb@/{name}?host={self._folder}"
+    def database(self) -> str:
+        """Return the address of the database, emptied."""
+        self.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        return self.address
 
 
 @contextmanager

@@ -46,6 +46,13 @@ def prepare(place: str) -> None:
     open_state(place).move("production", 2, expected=None, kind="promote", **WHO)
 
 
+def fill(place: str) -> None:
+    """Make a state with as many versions as 8 processes can move to, 25 times each."""
+    state = open_state(place)
+    for n in range(1, LAST + 1):
+        state.register(bundle=bundle(n), candidate="c", commit="f00", verdict="v", by="ada")
+
+
 def naive(folder: str) -> None:
     """Move an alias as one writes it without thinking: a file of aliases, and a log beside it."""
     path = Path(folder, "aliases.json")
@@ -71,11 +78,6 @@ def count_up(place: str, history: str) -> None:
                 continue
             moves += 1
             print(now or 0, following, file=file)
-
-
-def come_first(place: str, number: str) -> None:
-    """Use a state that may not be there yet."""
-    register(place, number)
 
 
 # MLflow's aliases, in the same way.
