@@ -45,6 +45,8 @@ def stages_of(project: Project, file: Path) -> Iterator[Stage]:
     for name, definition in data.get("stages", {}).items():
         _refuse_unlisted(file, name, definition)
     if _is_plain(data):
+        if (params := file.with_name(PARAMS)).is_file():
+            content(params)  # DVC reads it, whether it is needed or not, and refuses what is torn
         for name, definition in data.get("stages", {}).items():
             yield _stage(project, file, str(name), definition, {})
         return
