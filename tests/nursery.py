@@ -43,7 +43,7 @@ class Nursery:
         self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, __file__, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": "."},
+            text=True,
         )  # fmt: skip
 
     def __enter__(self) -> Nursery:

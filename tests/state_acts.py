@@ -64,12 +64,12 @@ def naive(folder: str) -> None:
         file.write("production 3\n")
 
 
-def count_up(place: str, history: str) -> None:
-    """Move an alias 25 times to the version after the one that it is at."""
+def count_up(place: str, history: str, each: str) -> None:
+    """Move an alias so many times, each to the version after the one that it is at."""
     state = open_state(place)
     moves = 0
     with Path(history).open("w") as file:
-        while moves < 25:
+        while moves < int(each):
             now = state.aliases().get("production")
             following = (now or 0) + 1
             try:
@@ -113,13 +113,13 @@ def load_mlflow(uri: str) -> None:
     registry.SqlAlchemyStore._engine_map.pop(uri, None)
 
 
-def count_up_mlflow(uri: str, history: str) -> None:
+def count_up_mlflow(uri: str, history: str, each: str) -> None:
     """Do with MLflow's alias what ``count_up`` does with ours; it has no way to expect."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
     store = SqlAlchemyStore(uri)
     with Path(history).open("w") as file:
-        for _ in range(25):
+        for _ in range(int(each)):
             now = int(store.get_model_version_by_alias("model", "production").version)
             store.set_registered_model_alias("model", "production", str(now + 1))
             print(now, now + 1, file=file)

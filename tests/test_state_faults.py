@@ -1,4 +1,4 @@
-"""The state under faults: killed at every system call, a full disk, many processes at once.
+"""The state under faults: killed at every system call, or at every message; a full disk.
 
 Each trial proves that its fault happened, and beside what is tested stands something deliberately
 worse that the same trial must catch.
@@ -180,62 +180,6 @@ def test_a_full_disk_at_every_write(
         assert "the state cannot be used" in death.said
         assert len(death.said.splitlines()) <= 2
         trial.check([trial.old] if call == "pwrite64" else [trial.old, trial.new])
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_eight_processes_count_together(
-    nursery: Nursery, tmp_path: Path, kind: str, request: pytest.FixtureRequest
-) -> None:
-    """8 processes make 25 moves each, each to the next version: none lost, none backward."""
-    place = str(tmp_path / "state.db")
-    if kind == "postgresql":
-        place = request.getfixturevalue("server").database()
-    acts.fill(place)
-    moves = together(nursery, "count_up", place, tmp_path)
-    assert sorted(moves) == [(n, n + 1) for n in range(acts.LAST)]
-    state = open_state(place)
-    assert state.aliases() == {"production": acts.LAST}
-    written = [(row.previous or 0, row.version) for row in state.journal() if row.alias]
-    assert written == sorted(moves)
-    assert state.verify().sound
-
-
-def test_mlflow_aliases_lose_moves(nursery: Nursery, tmp_path: Path) -> None:
-    """The control: by MLflow's alias the same processes overwrite each other's moves."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    nursery.call("load_mlflow", uri)
-    moves = together(nursery, "count_up_mlflow", uri, tmp_path)
-    assert len(moves) == acts.LAST
-    assert len(set(moves)) < acts.LAST, "no move was lost"
-
-
-def together(nursery: Nursery, function: str, place: str, folder: Path) -> list[tuple[int, int]]:
-    """Let 8 processes begin at once, and return the moves that they say they made."""
-    histories = [folder / f"history{i}" for i in range(8)]
-    for history in histories:
-        nursery.fork(function, place, str(history))
-    deaths = nursery.go()
-    assert [death.code for death in deaths] == [0] * 8, deaths
-    lines = [line for history in histories for line in history.read_text().splitlines()]
-    return [(int(now), int(then)) for now, then in map(str.split, lines)]
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_eight_processes_come_first(
-    nursery: Nursery, tmp_path: Path, kind: str, request: pytest.FixtureRequest
-) -> None:
-    """8 processes at once make and use a state that is not there yet, time and again."""
-    for round_ in range(10 if kind == "sqlite" else 3):
-        place = str(tmp_path / str(round_) / "state.db")
-        if kind == "postgresql":
-            place = request.getfixturevalue("server").database()
-        for number in range(8):
-            nursery.fork("register", place, str(number))
-        deaths = nursery.go()
-        assert [death.code for death in deaths] == [0] * 8, deaths
-        state = open_state(place)
-        assert {version.bundle for version in state.versions()} == {*map(acts.bundle, range(8))}
-        assert state.verify().sound
 
 
 def test_killed_while_talking_to_a_server(
