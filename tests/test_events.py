@@ -65,7 +65,7 @@ def receiver() -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_POST  # what a redirect would become
+        do_GET = do_POST  # noqa: N815 - what a redirect would become
 
         def log_message(self, *_: Any) -> None:
             pass
