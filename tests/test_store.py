@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import boto3
 import bundles
@@ -291,15 +291,21 @@ def test_a_full_disk_leaves_what_was_there(
     (folder,) = (tmp_path / "bundles").iterdir()
     (folder / "more").write_text("x")
 
-    def full(handle: int) -> None:
+    def full(*_: Any) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreError, match="No space left on device"):
-            kept.put(bundle)
-    assert (folder / "more").exists() and len(list(folder.iterdir())) == len(bundle.files) + 2
-    assert list((tmp_path / "bundles").iterdir()) == [folder]
+    rename = Path.rename
+
+    def refused(path: Path, to: Path) -> Path:
+        return full() if (path.name, to) == ("new", folder) else rename(path, to)
+
+    for place, fails in [((os, "fsync"), full), ((Path, "rename"), refused)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, fails)
+            with pytest.raises(StoreError, match="No space left on device"):
+                kept.put(bundle)
+        assert (folder / "more").exists() and len(list(folder.iterdir())) == len(bundle.files) + 2
+        assert list((tmp_path / "bundles").iterdir()) == [folder]
     kept.put(bundle)
     assert kept.get(bundle.digest).files == bundle.files
     assert list((tmp_path / "bundles").iterdir()) == [folder]
@@ -354,13 +360,23 @@ def test_what_was_fetched_is_kept(address: str, tmp_path: Path, bundle: Bundle) 
 
 
 @pytest.mark.parametrize("address", ["s3"], indirect=True)
-def test_what_another_machine_put_is_seen(address: str, bundle: Bundle) -> None:
-    """No listing of before hides it."""
-    mine, theirs = Store(address), Store(address)
-    assert mine.list() == () and not mine.has(bundle.digest)
-    theirs.put(bundle)
-    assert mine.list() == (bundle.digest,) and mine.has(bundle.digest)
-    assert mine.get(bundle.digest).files == bundle.files
+def test_what_another_machine_put_is_seen(address: str, bundle: Bundle, other: Bundle) -> None:
+    """No listing of before hides it, not even one of half of its files."""
+    one, two, three = [_client(address) for _ in range(3)]
+    one.put(other)
+    assert two.list() == (other.digest,) and not three.has(bundle.digest)
+    write(address, f"{bundle.digest[7:]}/golden.json", bundle.files["golden.json"])
+    assert not three.has(bundle.digest)
+    one.put(bundle)
+    assert two.list() == tuple(sorted([bundle.digest, other.digest]))
+    assert three.has(bundle.digest)
+    assert three.get(bundle.digest).files == bundle.files
+
+
+def _client(address: str) -> Store:
+    """Return the store as another machine sees it: with a client of its own."""
+    S3FileSystem.clear_instance_cache()
+    return Store(address)
 
 
 def test_a_bucket_that_cannot_be_reached_is_told(

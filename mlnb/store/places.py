@@ -104,7 +104,7 @@ class Bucket:
 
     def numbers(self) -> list[str]:
         """Return the names that lie directly below the URL."""
-        self._fs.invalidate_cache()
+        self._fs.invalidate_cache()  # another machine may have put something since
         try:
             found = self._fs.ls(self._root, detail=False)
         except FileNotFoundError:
@@ -146,8 +146,7 @@ def place_of(url: str | Path) -> Place:
     import fsspec
 
     try:
-        # What a listing said before says nothing of what another machine has put since.
-        found, root = fsspec.url_to_fs(text, use_listings_cache=False)
+        found, root = fsspec.url_to_fs(text)
     except ImportError as error:
         raise StoreError(
             f"needs a library that is not installed: {error}",
