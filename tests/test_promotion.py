@@ -387,13 +387,15 @@ def test_a_sound_record_is_said_to_be(
 def test_an_edited_journal_is_seen(
     edit: str, message: str, third: Path, copied: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Edits, and an end that was cut off, show against the statements."""
+    """Edits, and an end that was cut off, show against the statements, which nothing replaces."""
     root = copied(third)
     with sqlite3.connect(root / ".mlnb/state.db") as journal:
         journal.execute(edit)
     journal.close()
+    newest = (root / PRODUCTION).read_bytes()
     assert cli.main(["audit"]) == 1
     assert message in capsys.readouterr().out
+    assert (root / PRODUCTION).read_bytes() == newest
 
 
 def test_a_forged_move_is_seen(

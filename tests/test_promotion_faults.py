@@ -80,6 +80,25 @@ def test_a_killed_decision_is_made_or_not(
     assert count >= 20
 
 
+def test_a_full_disk_is_told(nursery: Nursery, second: Path, tmp_path: Path) -> None:
+    """From some write on there is no room: not done, a line or two, and old or new."""
+    roots = (Path(shutil.copytree(second, tmp_path / str(n))) for n in itertools.count())
+    calls = "fsync,fdatasync"
+    last = dict(nursery.points(calls, "promote", str(next(roots))))
+    assert sum(last.values()) >= 10
+    seen = set()
+    for call, k in {(name, k) for name, n in last.items() for k in ((n + 1) // 2, n)}:
+        root = next(roots)
+        inject = f"{call}:error=ENOSPC:when={k}+"
+        death, trace = nursery.traced(calls, "promote", str(root), inject=inject)
+        assert "(INJECTED)" in trace
+        assert death.code in (1, 2), death
+        assert "Traceback" not in death.said and death.said.count("\n") <= 1, death.said
+        assert "space" in death.said
+        seen.add(_sound(root))
+    assert seen == {(1, 0), (2, 0)}
+
+
 def test_a_naive_promotion_is_caught(nursery: Nursery, tmp_path: Path) -> None:
     """The control: a published file and a log beside it do not survive the same kills."""
     source = tmp_path / "source"

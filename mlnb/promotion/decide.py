@@ -6,6 +6,7 @@ row of the journal, taken only if the alias is still where it was when it was de
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mlnb.people import Person, Policy
 from mlnb.people.roles import OWNER, listed, rank
 from mlnb.project import Project
 from mlnb.promotion import after, git, publish
-from mlnb.state import Entry, Version, locate, open_state
+from mlnb.state import ConflictError, Entry, Version, locate, open_state
 from mlnb.state.records import Move
 from mlnb.store import open_store
 from mlnb.trust.keys import keyid
@@ -177,7 +178,8 @@ def approve(project: Project, version: int, environment: str, *, reason: str) ->
     head = state.head()
     entry = state.approve(version, environment, who=person.name, reason=reason)
     if head is None or entry.number > head.number:
-        publish.tell(project, entry)
+        with _room("the approval is written down, but nobody is told of it"):
+            publish.tell(project, entry)
         after.begin(project)
     return entry
 
@@ -282,7 +284,8 @@ def _candidate(project: Project, *, write: bool) -> _Candidate:
             where=str(project.root),
             remedy="Commit it, so that the version can be made again.",
         )
-    judgement = gate.gate(project) if write else gate.check(project)
+    with _room("the verdict cannot be written"):
+        judgement = gate.gate(project) if write else gate.check(project)
     if judgement.verdict != "pass":
         raise BlockedError("\n".join(_why(judgement)), remedy="`mlnb gate explain RULE` says why.")
     name = gate.gates(project).bundle
@@ -389,7 +392,8 @@ def _move(
         rollback=kind == "rollback",
         head=(head.number, head.hash) if head else None,
     )
-    digest = publish.keep(project, trust.sign(statement, signer))
+    with _room("the statement cannot be kept"):
+        digest = publish.keep(project, trust.sign(statement, signer))
     try:
         return state.move(
             environment,
@@ -401,23 +405,32 @@ def _move(
             verdict=draft.verdict,
             statement=digest,
         )
-    except MlnbError:
+    except ConflictError:
+        # After another error it may be needed: a disk can fail when the row is already written.
         publish.forget(project, digest)
         raise
 
 
 def _done(project: Project, state: State, entry: Entry) -> Iterator[str]:
     """Publish a move that is decided; what fails from here on is told, and mended later."""
-    try:
+    with _room(f"version {entry.version} is in {entry.alias}, but that is not published"):
         yield from publish.publish(project, state, entry)
-    except OSError as error:
-        raise BlockedError(
-            f"version {entry.version} is in {entry.alias}, but that is not published:"
-            f" {error.strerror or error}",
-            where=publish.file_of(entry.alias),
-            remedy="Make room, then `mlnb doctor` publishes it.",
-        ) from error
     after.begin(project)
+
+
+@contextlib.contextmanager
+def _room(what: str) -> Iterator[None]:
+    """Say as one of our errors that the disk is full, or takes no file."""
+    try:
+        yield
+    except OSError as error:
+        failed = PromotionError(
+            f"{what}: {error.strerror or error}",
+            where=str(error.filename or ""),
+            remedy="Make room, then `mlnb doctor` finishes what was begun.",
+        )
+        failed.exit_code = 1
+        raise failed from error
 
 
 def _planned(
