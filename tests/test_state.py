@@ -349,6 +349,34 @@ def test_a_chain_computed_again_is_seen_by_an_anchor(
     assert state.verify([(5, rows[4].hash)]).sound != seen_without
 
 
+@pytest.mark.parametrize(
+    ("number", "changed", "words"),
+    [
+        (6, {"number": 7}, "follows row 5: what was between them is missing"),
+        (6, {"before": "sha256:00"}, "does not continue row 5"),
+        (6, {"at": "2001-01-01T00:00:00.000000Z"}, "is older than row 5"),
+        (6, {"previous": 3}, "moves production from 3, which was at 1"),
+        (6, {"bundle": bundle(9)}, "version 2, which was not registered with that bundle"),
+        (6, {"kind": "move"}, "is of no known kind: 'move'"),
+        (3, {"version": 5}, "registers version 5 after 2"),
+        (3, {"bundle": bundle(1)}, f"registers {bundle(1)} again"),
+    ],
+)
+def test_rows_that_tell_no_story_are_seen(
+    written: bytes, tmp_path: Path, number: int, changed: dict[str, Any], words: str
+) -> None:
+    """With hashes that all fit, what a row says must still follow from the rows above it."""
+    rows: list[Entry] = []
+    for row in edit(written, tmp_path / "state.db").journal():
+        content = {**vars(row), "before": rows[-1].hash if rows else ""}
+        if row.number == number:
+            content |= changed
+        rows.append(Entry(**{**content, "hash": chain.seal(content)}))
+    found = chain.verify(rows).faults
+    assert words in found[0].what
+    assert found[0].number == changed.get("number", number)
+
+
 def test_ten_thousand_rows_are_verified(tmp_path: Path) -> None:
     """A long journal is followed to its end, and one changed letter in its middle is seen."""
     state = open_state(tmp_path / "state.db")
