@@ -95,10 +95,6 @@ class Trial:
         return self.rows()
 
 
-TRIALS: dict[str, int] = {}
-"""How many kills each act has survived; the last test of the matrix counts them."""
-
-
 @pytest.mark.parametrize("act", ACTS)
 def test_killed_at_every_system_call(
     nursery: Nursery, prepared: Path, tmp_path: Path, act: str
@@ -118,13 +114,7 @@ def test_killed_at_every_system_call(
         seen.append(trial.rows() == trial.new)
         trial.check([trial.old, trial.new])
     assert {True, False} == set(seen), "the kills did not fall on both sides of the commit"
-    TRIALS[act] = len(points)
-
-
-def test_the_matrix_was_large_enough() -> None:
-    """At least 150 kills were tried, of every act."""
-    assert list(TRIALS) == ACTS
-    assert sum(TRIALS.values()) >= 150, TRIALS
+    assert len(seen) >= 40  # and so 240 kills in all
 
 
 def test_a_naive_writer_is_caught(nursery: Nursery, tmp_path: Path) -> None:
@@ -163,7 +153,7 @@ def test_a_full_disk_at_every_write(
     """From any write on the disk is full: one clear error, the old state, and later all is well."""
     trial = Trial(act, prepared, tmp_path / "trial")
     trial.reset()
-    calls = "pwrite64,fsync,fdatasync,ftruncate"
+    calls = "openat,pwrite64,fsync,fdatasync,ftruncate"
     points = nursery.points(calls, trial.function, str(trial.path))
     assert len(points) >= 5
     for call, k in points:
