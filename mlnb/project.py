@@ -42,6 +42,7 @@ class Settings:
         state: PostgreSQL address or SQLite file of the state; empty for the project's own file.
         store: folder or URL of the promoted bundles; empty for the project's own folder.
         encrypt_to: recipients of age that stored bundles are encrypted to; none to store plainly.
+        release_tags: ``plain`` or ``signed`` tags in git for versions and moves, as GTO reads them.
         people: a table for each person: role, and how the person is known; see ``mlnb.people``.
         policy: a table for each environment that demands something of a promotion.
         events: a table for each hook that is told of changes; see ``mlnb.events``.
@@ -59,6 +60,7 @@ class Settings:
     state: str = ""
     store: str = ""
     encrypt_to: tuple[str, ...] = ()
+    release_tags: str = ""
     people: Mapping[str, Any] = field(default_factory=dict, hash=False)
     policy: Mapping[str, Any] = field(default_factory=dict, hash=False)
     events: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,32 @@ def everything(root: Path) -> dict[str, bytes]:
 
 
 # --- Promoting ---------------------------------------------------------------------------------
+
+
+def test_versions_and_moves_are_tagged_as_gto_reads_them(first: Path, copied: Any) -> None:
+    """GTO, which comes with DVC, sees which version is in production, at the commit it is of."""
+    root = copied(first)
+    trained = git(root, "rev-parse", "HEAD")
+    settings = (root / "pyproject.toml").read_text().rstrip("\n")
+    assert "[tool.mlnb]" in settings
+    (root / "pyproject.toml").write_text(
+        settings.replace("[tool.mlnb]", '[tool.mlnb]\nrelease-tags = "plain"', 1) + "\n"
+    )
+    git(root, "commit", "-qam", "Tag what is promoted")
+    promotion.promote(find(), "production", reason="good enough")
+    name = find().settings.experiment or "project"
+    assert git(root, "tag").split() == [f"{name}#production#1", f"{name}@v1.0.0"]
+    assert git(root, "log", "-1", "--format=%H", f"{name}@v1.0.0^{{commit}}") != trained
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("gto"), "show", f"{name}#production"],
+        cwd=root, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "v1.0.0" in shown
+    (root / "pyproject.toml").write_text(
+        settings.replace("[tool.mlnb]", '[tool.mlnb]\nrelease-tags = "all"', 1)
+    )
+    with pytest.raises(MlnbError, match="it may be plain or signed"):
+        promotion.rollback(find(), "production", reason="no")
 
 
 def test_a_promotion_is_recorded_signed_and_committed(

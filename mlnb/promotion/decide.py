@@ -83,6 +83,7 @@ def promote(
         MlnbError: something is missing, changed, or cannot be trusted.
     """
     person, demands = _allowed(project, "promote", environment, reason)
+    publish.signed_tags(project)  # a wrong setting is told before anything is done
     signer = _signer(project, person)
     state = open_state(locate(project))
     notes = [] if dry_run else publish.mend(project, state)
@@ -137,6 +138,7 @@ def rollback(
         MlnbError: something is missing, changed, or cannot be trusted.
     """
     person, _ = _allowed(project, "rollback", environment, reason)
+    publish.signed_tags(project)
     signer = _signer(project, person)
     state = open_state(locate(project))
     notes = publish.mend(project, state)

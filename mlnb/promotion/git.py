@@ -68,6 +68,20 @@ def commit(root: Path, name: str, message: str) -> str:
     return f"git refused: {said[0] if said else done.returncode}"
 
 
+def tag(root: Path, name: str, commit: str, message: str, *, signed: bool) -> str:
+    """Make an annotated tag of ``commit``, unless it is there; return why not, else ''."""
+    if _told(root, "rev-parse", "-q", "--verify", f"refs/tags/{name}"):
+        return ""
+    done = _git(root, "tag", "-s" if signed else "-a", "-m", message, name, commit)
+    said = os.fsdecode(done.stderr).strip().splitlines()
+    return "" if done.returncode == 0 else f"git refused: {said[0] if said else done.returncode}"
+
+
+def tags(root: Path, pattern: str) -> list[str]:
+    """Return the names of the tags that fit a pattern of git."""
+    return (_told(root, "tag", "--list", pattern) or "").split()
+
+
 def versions(root: Path, name: str) -> Iterator[bytes]:
     """Yield the content of the file ``name`` in each commit that changed it, the newest first."""
     told = _told(root, "log", f"-{_HISTORY}", "--all", "--format=%H", "--", name) or ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlnb.state.store import State
 
 MOVES = ("promote", "rollback")
+_TAGS = {"": None, "plain": False, "signed": True}
 
 
 def file_of(environment: str) -> str:
@@ -118,6 +120,40 @@ def publish(project: Project, state: State, entry: Entry) -> Iterator[str]:
         message = f"{done} version {entry.version} in {entry.alias}\n\n{entry.reason}\n"
         if why := git.commit(project.home, name, message):
             yield f"{name} is not committed: {why}; commit it yourself"
+        yield from _tagged(project, state, entry, message)
+
+
+def signed_tags(project: Project) -> bool | None:
+    """Return whether git is to sign the tags that it gets; None if it gets none.
+
+    Raises:
+        MlnbError: the setting says something else.
+    """
+    wanted = project.settings.release_tags
+    if wanted not in _TAGS:
+        raise MlnbError(
+            f"release-tags is {wanted!r}; it may be {' or '.join(filter(None, _TAGS))}",
+            where="[tool.mlnb] in pyproject.toml",
+        )
+    return _TAGS[wanted]
+
+
+def _tagged(project: Project, state: State, entry: Entry, message: str) -> Iterator[str]:
+    """Tag the commit of the version as GTO does, if the project wants that: NAME@v4.0.0 for the
+    version, NAME#production#7 for the move; yield what a person should know.
+    """
+    signed = signed_tags(project)
+    commit = state.version(entry.version).commit
+    if signed is None or not commit:
+        return
+    artifact = re.sub(
+        r"[^a-z0-9-]+", "-", (project.settings.experiment or project.home.name).lower()
+    )
+    numbers = [name.rpartition("#")[2] for name in git.tags(project.home, f"{artifact}#*")]
+    number = max((int(each) for each in numbers if each.isdecimal()), default=0) + 1
+    for name in (f"{artifact}@v{entry.version}.0.0", f"{artifact}#{entry.alias}#{number}"):
+        if why := git.tag(project.home, name, commit, message, signed=signed):
+            yield f"no tag {name}: {why}"
 
 
 def tell(project: Project, entry: Entry) -> None:
