@@ -307,6 +307,30 @@ def test_no_trusted_key_no_promotion(
     assert not (root / ".mlnb/state.db").exists()
 
 
+def test_after_a_key_was_revoked_the_same_version_is_signed_anew(
+    second: Path, copied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revoked key stops what it signed; whoever is trusted signs the present version again."""
+    root = copied(second)
+    keys, path = root / "deployments/keys", root / "deployments/production.json"
+    trust.revoke("ada", keys, by="bea", reason="lost")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "bea"))
+    trust.new_key("bea", keys)
+    with pytest.raises(trust.RevokedError, match="was revoked"):
+        published(root)
+    mine = path.read_bytes()
+    path.write_bytes(mine.replace(b'"sig"', b'"sig" '))
+    with pytest.raises(MlnbError, match="was edited"):
+        promotion.rollback(find(), "production", version=1, reason="sign anew")
+    path.write_bytes(mine)
+    promotion.rollback(find(), "production", version=1, reason="sign anew")
+    said = published(root)
+    assert (said.version, said.counter, said.rollback) == (1, 2, True)
+    assert state_of(root).aliases()["production"] == 1
+    with pytest.raises(MlnbError, match="did not run"):
+        promotion.rollback(find(), "production", version=1, reason="and again")
+
+
 # --- Publishing --------------------------------------------------------------------------------
 
 

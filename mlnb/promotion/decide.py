@@ -126,6 +126,8 @@ def rollback(
 ) -> Change:
     """Make an older version what ``environment`` runs; it is not judged again, for it ran there.
 
+    The present version can be signed anew so, after the key that signed it was revoked.
+
     Args:
         project: whose.
         environment: such as ``production``.
@@ -151,7 +153,7 @@ def rollback(
         if version is None:
             raise PromotionError(f"nothing was in {environment} before version {current}")
     row = next((e for e in reversed(promoted) if e.version == version), None)
-    if row is None or version >= current:
+    if row is None or version > current - (not _is_revoked(project, environment)):
         known = sorted({e.version for e in promoted if e.version < current})
         raise PromotionError(
             f"version {version} did not run in {environment} before version {current}",
@@ -254,7 +256,7 @@ def _agreed(project: Project, state: State, environment: str) -> int | None:
     current = state.aliases().get(environment)
     said = None
     if current is not None or (project.root / publish.file_of(environment)).exists():
-        found = publish.published(project, environment)
+        found = publish.seen(project, state, environment)
         said = found.version if found else None
     if said != current:
         raise PromotionError(
@@ -264,6 +266,15 @@ def _agreed(project: Project, state: State, environment: str) -> int | None:
             " `mlnb doctor` tells more.",
         )
     return current
+
+
+def _is_revoked(project: Project, environment: str) -> bool:
+    """Whether what runs must be signed anew, since the key that signed it was revoked."""
+    try:
+        publish.published(project, environment)
+    except trust.RevokedError:
+        return True
+    return False
 
 
 def _candidate(project: Project, *, write: bool) -> _Candidate:
@@ -375,11 +386,13 @@ def _move(
 ) -> Entry:
     """Sign, keep what was signed, and move the alias; return the row."""
     head = state.head()
+    known = current is not None or (project.home / publish.file_of(environment)).exists()
+    seen = publish.seen(project, state, environment) if known else None
     told = draft.bundle.manifest
     statement = trust.Statement(
         environment=environment,
         version=draft.version.number,
-        counter=publish.counter(project, environment) + 1,
+        counter=(seen.counter if seen else 0) + 1,
         bundle=draft.bundle.digest,
         candidate=draft.candidate,
         commit=draft.commit,

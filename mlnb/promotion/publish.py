@@ -48,6 +48,23 @@ def published(project: Project, environment: str) -> Statement | None:
     return trust.read_published(project.home / name, keys(project), where=name)
 
 
+def seen(project: Project, state: State, environment: str) -> Statement | None:
+    """Return what is published; also if its key was revoked, where our journal names these bytes.
+
+    Nothing is loaded by it then, but a new statement can follow it.
+
+    Raises:
+        TrustError: there is none, or it cannot be trusted.
+    """
+    try:
+        return published(project, environment)
+    except trust.RevokedError as error:
+        entry = last_moves(state).get(environment)
+        if entry and is_published(project, entry):
+            return error.statement
+        raise
+
+
 def counter(project: Project, environment: str) -> int:
     """Return the counter of what is published; 0 where nothing is.
 

@@ -92,7 +92,8 @@ class State:
 
         Args:
             expected: version that the alias is at; None for an alias that is at none.
-            kind: ``promote`` goes to a higher number, ``rollback`` to a lower one.
+            kind: ``promote`` goes to a higher number, ``rollback`` to a lower one, or stays: then the
+                version is signed anew.
             verdict: digest of the verdict that it is done on.
             statement: digest of the signed statement that publishes it.
 
@@ -232,8 +233,8 @@ class State:
             )
 
     def _direct(self, alias: str, current: int | None, version: int, kind: Move) -> None:
-        """Refuse to go nowhere, to promote backward and to roll back forward."""
-        if current == version:
+        """Refuse to promote nowhere or backward, and to roll back forward."""
+        if kind == "promote" and current == version:
             raise StateError(f"{alias} is at version {version} already", where=self.place)
         if kind == "promote" and current is not None and version < current:
             raise StateError(

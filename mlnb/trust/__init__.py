@@ -15,7 +15,7 @@ byte of it: so nothing is deserialised that no trusted key signed for.
 from __future__ import annotations
 
 from mlnb.trust.envelope import pae, sign, verify
-from mlnb.trust.errors import TrustError
+from mlnb.trust.errors import RevokedError, TrustError
 from mlnb.trust.keys import PublicKey, Revocation, admit, revoke, trusted
 from mlnb.trust.private import load_private, new_key
 from mlnb.trust.published import nothing, read_published
@@ -24,6 +24,7 @@ from mlnb.trust.statement import Statement
 __all__ = [
     "PublicKey",
     "Revocation",
+    "RevokedError",
     "Statement",
     "TrustError",
     "admit",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mlnb.trust.errors import TrustError
+from mlnb.trust.errors import RevokedError, TrustError
 from mlnb.trust.keys import PublicKey, keyid
 from mlnb.trust.statement import Statement, parse
 
@@ -87,12 +87,13 @@ def verify(
     if not key.verifies(found.signature, pae(found.payload)):
         raise TrustError(f"was changed since {key.name} signed it", where=where)
     if key.revoked:
-        raise TrustError(
+        raise RevokedError(
             f"is signed by the key of {key.name}, which was revoked at {key.revoked.at} by"
             f" {key.revoked.by}: {key.revoked.reason}",
+            statement=parse(found.payload, where=where),
             where=where,
-            remedy="Somebody whose key is trusted must sign anew: `mlnb promote` or"
-            " `mlnb rollback`.",
+            remedy="Somebody whose key is trusted must sign anew: `mlnb rollback --to"
+            f" {environment}`, with the number of the present version to stay at it.",
         )
     statement = parse(found.payload, where=where)
     if statement.environment != environment:
