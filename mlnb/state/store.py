@@ -92,8 +92,8 @@ class State:
 
         Args:
             expected: version that the alias is at; None for an alias that is at none.
-            kind: ``promote`` goes to a higher number, ``rollback`` to a lower one, or stays, where a
-                version is signed anew.
+            kind: ``promote`` goes to a higher number; ``rollback`` to a lower one, or stays, where
+                a version is signed anew.
             verdict: digest of the verdict that it is done on.
             statement: digest of the signed statement that publishes it.
 
