@@ -114,7 +114,9 @@ def test_a_cell_that_ends_the_run_fails_it(
     assert cause in said
     assert "reports/failed/nb.html" in said
     assert not (root / "after").exists()
-    assert time.monotonic() - started < 30
+    assert (
+        time.monotonic() - started < 180
+    )  # it is seen, and not waited for; a busy machine is slow
     cells = failed(root)["cells"]
     assert cells[0]["outputs"][0]["text"] == "before\n"
     assert cells[2]["execution_count"] is None
