@@ -463,8 +463,10 @@ def _planned(
     yield f"{environment} would go from {_at(current)} to version {new}"
     yield f"  bundle     {facts.bundle.digest}"
     yield f"  candidate  {facts.candidate}, commit {facts.commit[:12] or 'none'}"
-    gates = facts.judgement.rulings
-    yield f"  gates      {facts.judgement.verdict}: {', '.join(r.id for r in gates)}"
+    for verdict in dict.fromkeys(ruling.verdict for ruling in facts.judgement.rulings):
+        found = [ruling.id for ruling in facts.judgement.rulings if ruling.verdict == verdict]
+        warns = "" if verdict == "pass" else " (warns only)"
+        yield f"  gates      {verdict}: {', '.join(found)}{warns}"
     others = _approvers(project, state, known.number, environment, person) if known else ()
     yield f"  people     {', '.join((person.name, *others))} of {demands.persons} that it takes"
     yield f"  target     {publish.file_of(environment)}"
