@@ -175,11 +175,15 @@ sys.stdout.buffer.write(b'x')
     sample(
         "subprocesses",
         """
-import os
-os.system('echo out; echo err >&2')
+import os, time
+code = os.system('echo out; echo err >&2')
+time.sleep(1)  # a kernel's thread brings it when it comes to that
+code
 # %%
 import subprocess
-subprocess.run(['sh', '-c', 'echo inherited; exit 3'])
+done = subprocess.run(['sh', '-c', 'echo inherited; exit 3'])
+time.sleep(1)
+done
 # %%
 import subprocess
 subprocess.run(['echo', 'kept'], capture_output=True, text=True).stdout
