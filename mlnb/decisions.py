@@ -43,7 +43,8 @@ def add_commands(add: Add) -> None:
     history = add("history", _history, "Tell who changed what, when and why.")
     history.add_argument("--at", metavar="DATE", help="what ran where then: 2026-11-01[T09:30]")
     _environment(history, required=False)
-    add("audit", _audit, "Verify the journal and every signed statement.")
+    audit = add("audit", _audit, "Verify the journal and every signed statement.")
+    audit.add_argument("action", nargs="?", choices=["verify"], help="what it does anyway")
 
     verify = add("verify-bundle", _verify_bundle, "Verify a bundle, and who signed for it.")
     verify.add_argument("what", metavar="PATH|DIGEST")
