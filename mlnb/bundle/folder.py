@@ -37,16 +37,28 @@ def replace(path: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             _write(new / name, data)
         new.chmod(0o777 & ~umask())
-        if path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                old.rename(path)
-            raise
+        take_name(new, path, old if path.exists() else None)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def take_name(new: Path, path: Path, old: Path | None) -> None:
+    """Give the folder ``new`` the name ``path``.
+
+    What has the name is moved to ``old``, and back if this fails; for None nothing may have it.
+
+    Raises:
+        OSError: a folder with files in it has the name, or the disk refuses.
+    """
+    if old:
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if old:
+            with contextlib.suppress(OSError):
+                old.rename(path)
+        raise
 
 
 def _is_replaceable(path: Path) -> bool:

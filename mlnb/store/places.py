@@ -7,7 +7,6 @@ counts as a bundle.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mlnb.bundle.folder import replace
+from mlnb.bundle.folder import replace, take_name
 from mlnb.bundle.opening import Reader, folder_files
 from mlnb.store.errors import StoreError
 
@@ -79,14 +78,7 @@ class Folder:
         new, old = aside / "new", aside / "old"
         try:
             replace(new, files)
-            if instead:
-                path.rename(old)
-            try:
-                new.rename(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    old.rename(path)
-                raise
+            take_name(new, path, old if instead else None)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
