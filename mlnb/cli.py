@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlnb import __version__
-from mlnb.decisions import add_commands
+from mlnb import __version__, decisions, operations
 from mlnb.errors import MlnbError
 
 if TYPE_CHECKING:
@@ -171,7 +170,8 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="compute nothing; exit 0 pass, 1 blocked, 2 no verdict"
     )
 
-    add_commands(add)
+    decisions.add_commands(add)
+    operations.add_commands(add)
 
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")
     add("report", _report, "Render the executed notebooks to reports/*.html.")
