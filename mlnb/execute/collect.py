@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlnb.execute import outputs
+from mlnb.kernel import OUTPUT_PATIENCE
 
 Echo = Callable[[str, str], None]
 """Called with ``stdout`` or ``stderr`` and a text that a cell has just written."""
@@ -76,6 +77,8 @@ def collector(document: Any, *, cap: float, echo: Echo, manager: Any = None) -> 
         km=manager,
         timeout=None,
         startup_timeout=_START_TIMEOUT,
+        iopub_timeout=OUTPUT_PATIENCE,
+        raise_on_iopub_timeout=True,
         record_timing=False,
         shutdown_kernel="graceful",
         log=_quiet(),

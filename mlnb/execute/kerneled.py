@@ -10,7 +10,7 @@ from typing import Any
 
 from mlnb.execute.session import CellFailedError, DiedError, Session
 from mlnb.execute.watch import Watch
-from mlnb.kernel import Kernel, KernelError, preparation
+from mlnb.kernel import OUTPUT_PATIENCE, Kernel, KernelError, preparation
 
 _LOOK = 1.0
 
@@ -29,7 +29,7 @@ def drive(
         DiedError: the kernel ended before its last cell.
         KernelError: it does not start.
     """
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     def tick() -> None:
         session.report()
@@ -42,6 +42,10 @@ def drive(
             raise CellFailedError(error.ename, error.evalue) from None
         except DeadKernelError:
             raise DiedError(kernel.death()) from None
+        except CellTimeoutError:
+            raise DiedError(
+                f"the cell ended, but not all it shows has come within {OUTPUT_PATIENCE} s more"
+            ) from None
         except RuntimeError as error:
             if not session.deadlines.reason:
                 raise KernelError(

@@ -22,6 +22,9 @@ from mlnb.errors import MlnbError, did_you_mean
 OWN = ("", "python3", "python")
 """Kernelspecs that mean this interpreter, whatever is registered."""
 
+OUTPUT_PATIENCE = 60
+"""Seconds that outputs may come after their cell has ended; the process is watched meanwhile."""
+
 _NOT_PASSED_ON = (
     # With pytest's name in it, ipykernel would not pass on what child processes print.
     "PYTEST_CURRENT_TEST",

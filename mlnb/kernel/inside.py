@@ -1,8 +1,9 @@
 """What a Python kernel under test runs first; sent to it as text, so it imports nothing of ours.
 
-A kernel's streams differ from a script's in two ways that make a test lie. Text that cannot be
-encoded is lost without an error. And what a child process or native code writes arrives through
-a pipe, at any time, perhaps after the cell has ended.
+A kernel's streams differ from a script's in three ways that make a test lie. Text that cannot be
+encoded is lost without an error. What a child process or native code writes arrives through a
+pipe, at any time, perhaps after the cell has ended. And where the reader is held up, messages
+beyond the thousandth are thrown away, the one that ends the cell among them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ def _settle() -> None:
             stream.settle()
 
 
+def _keep_all(thread: Any) -> None:
+    """Let messages wait for their reader, however many they are."""
+    import zmq
+
+    thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
+
+
+_keep_all(get_ipython().kernel.iopub_thread)  # type: ignore[name-defined] # noqa: F821
 for _stream in (sys.stdout, sys.stderr):
     _stream.__class__ = _strict(type(_stream))
 get_ipython().events.register("post_execute", _settle)  # type: ignore[name-defined] # noqa: F821

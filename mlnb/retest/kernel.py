@@ -97,6 +97,11 @@ class WatchedKernel(RunningKernel):  # type: ignore[misc] # nbval has no types
                 self._queues[name].append(channel.get_msg(timeout=0))
         return bool(ready)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a cell was told to end."""
+        return self._deadline < float("inf")
+
     def interrupt(self) -> None:
         """Send Ctrl-C, and give the cell a short time to end."""
         self._deadline = time.monotonic() + GRACE

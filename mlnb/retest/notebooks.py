@@ -13,7 +13,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError, setup_coverage, teardown_coverage
 
 from mlnb.errors import MlnbError
-from mlnb.kernel import KernelError
+from mlnb.kernel import OUTPUT_PATIENCE, KernelError
 from mlnb.notebook import DEV
 from mlnb.retest.kernel import GRACE, WatchedKernel
 from mlnb.tolerance import ATOL, RTOL, Tolerance, snap_text, snap_value
@@ -110,7 +110,7 @@ class Cell(IPyNbCell):  # type: ignore[misc] # nbval has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.output_timeout = 60  # the kernel is watched meanwhile, so patience costs nothing
+        self.output_timeout = OUTPUT_PATIENCE
 
     def setup(self) -> None:
         """Do nothing; nbval would expect a failure here after a time limit, and call it fine."""
@@ -136,11 +136,16 @@ class Cell(IPyNbCell):  # type: ignore[misc] # nbval has no types
 
     def _check_time(self) -> None:
         """Fail if the cell has used up its time, also where it hid the interrupt and went on."""
-        if self.parent.timed_out:
-            limit = self.config.option.nbval_cell_timeout
-            told = f"cell {self.cell_num} ran into its time limit of {limit:g} s"
+        if not self.parent.timed_out:
+            return
+        if not self.parent.kernel.interrupted:  # nbval calls this a time limit, too
+            told = f"cell {self.cell_num} ended, but not all it shows has come"
             self.parent.lose(told)
-            self.raise_cell_error(f"{told}; it had {GRACE:g} s more to end after Ctrl-C")
+            self.raise_cell_error(f"{told} within {OUTPUT_PATIENCE} s more")
+        limit = self.config.option.nbval_cell_timeout
+        told = f"cell {self.cell_num} ran into its time limit of {limit:g} s"
+        self.parent.lose(told)
+        self.raise_cell_error(f"{told}; it had {GRACE:g} s more to end after Ctrl-C")
 
     def stop(self) -> None:
         """Stop the kernel; nbval calls this where its own class has no such method."""
