@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
+
+    from mlnb.scorer import Scorer
 
 _MANIFEST_LIMIT = 16 << 20
 _PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -72,6 +74,17 @@ class Bundle:
         """
         return scoring.score(self._model, self.manifest.task, self.schema.conform(frame))
 
+    def scorer(self) -> Scorer:
+        """Return what answers rows of plain values: compiled if the bundle holds a compiled form.
+
+        A compiled scorer needs numpy, and ONNX Runtime where it is installed; the other one is the
+        model with all that it needs.
+
+        Raises:
+            MlnbError: the compiled form is of another format.
+        """
+        return self._scorer
+
     def training_groups(self) -> frozenset[str]:
         """Return the SHA-256 of each group that the model was trained on; empty if none is named.
 
@@ -101,8 +114,44 @@ class Bundle:
         scoring.settle(model)
         return model
 
+    @functools.cached_property
+    def _scorer(self) -> Scorer:
+        from mlnb import scorer
+
+        if all(name in self.files for name in scorer.FILES):
+            return scorer.load(self.files, where=self._at(scorer.FILES[0]))
+        return ModelScorer(self)
+
     def _at(self, name: str) -> str:
         return str(self.path / name)
+
+
+class ModelScorer:
+    """The model of a bundle itself as a scorer: on data frames, as it was trained.
+
+    Attributes:
+        compiled: false.
+        why: why there is no compiled form.
+        columns: names of the columns, in the order of the values in a row.
+    """
+
+    compiled = False
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.why = "the bundle was packed without one"
+        self.columns = tuple(bundle.schema.names)
+
+    def score(self, rows: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:
+        """Return the answers [n] or [n, k] for rows [n] of plain values.
+
+        Raises:
+            BundleError: the model does not take a row.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(list(rows), columns=list(self.columns), dtype=object)
+        return self._bundle.predict(frame)
 
 
 def open_bundle(
