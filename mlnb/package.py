@@ -210,6 +210,10 @@ def told(project: Project, bundle: Bundle) -> Iterator[str]:
     for name, part in (("trained on", known.train), ("to be judged on", known.test)):
         groups = f" of {part.groups:,} groups" if part.groups is not None else ""
         yield f"  {name} {part.rows:,} rows{groups}"
+    if known.compilation:
+        compared = f"compiled, and compared on {known.compilation.rows:,} rows"
+        why = known.compilation.why
+        yield f"  scorer: {f'the pipeline itself, because {why}' if why else compared}"
     if known.onnx:
         yield f"  ONNX answers within {known.onnx.max_difference:.1e}"
     if known.marks:

@@ -425,6 +425,8 @@ FILES = (
     "model.skops",
     "requirements.txt",
     "schema.json",
+    "scorer.bin",
+    "scorer.json",
     "training-groups.txt",
 )
 
@@ -518,7 +520,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda told: told.update(format=2), "has format 2; this mlnb reads format 1"),
+        (lambda told: told.update(format=3), "has format 3; this mlnb reads formats 1 to 2"),
         (lambda told: told.update(format=0), "has format 0"),
         (lambda told: told.update(format="1"), "has format '1'"),
         (lambda told: told.update(format=True), "has format True"),

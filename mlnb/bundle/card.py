@@ -61,6 +61,14 @@ def _purpose(told: Manifest) -> Iterator[str]:
     answer = _ANSWERS[told.task].format(target=told.target, positive=positive, classes=classes)
     yield f"For each row it gives {answer}."
     yield f"It is a `{told.model.type}`, kept in `{told.model.file}`."
+    if told.compilation and told.compilation.why:
+        yield f"It has no compiled scorer, because {told.compilation.why}: it serves as it is."
+    elif told.compilation:
+        yield (
+            "`scorer.json` and `scorer.bin` are the same model compiled for serving: on"
+            f" {told.compilation.rows:,} golden, test, edge and random rows it decides alike, and"
+            " answers within 1e-6."
+        )
     if told.onnx:
         yield (
             f"`model.onnx` is the same model for ONNX Runtime (opset {told.onnx.opset}): on"

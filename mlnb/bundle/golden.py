@@ -59,12 +59,12 @@ def choose(inputs: pd.DataFrame, scores: Floats, count: int) -> Positions:
 
 def to_bytes(requests: pd.DataFrame, answers: Floats) -> bytes:
     """Return the requests and their answers as the bytes of their file."""
-    cells = [_cells(requests[name]) for name in requests.columns]
+    columns = [cells(requests[name]) for name in requests.columns]
     return canonical(
         {
             "format": FORMAT,
             "columns": list(requests.columns),
-            "data": [list(row) for row in zip(*cells, strict=True)],
+            "data": [list(row) for row in zip(*columns, strict=True)],
             "answers": answers.tolist(),
         }
     )
@@ -93,7 +93,7 @@ def parse_golden(data: bytes, schema: Schema, *, where: str) -> tuple[pd.DataFra
     return schema.conform(requests, where=where), answers
 
 
-def _cells(values: pd.Series[Any]) -> list[Any]:
+def cells(values: pd.Series[Any]) -> list[Any]:
     """Return what JSON holds of a column; None for a gap."""
     gaps = values.isna().tolist()
     return [

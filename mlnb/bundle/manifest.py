@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Literal
 from mlnb.bundle.errors import BundleError
 from mlnb.files import digest_bytes
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)
 NAME = "manifest.json"
 GROUPS = "training-groups.txt"
 PICKLE = "pickle"
@@ -91,6 +92,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Compilation:
+    """Whether the bundle holds a compiled scorer, and how it was compared with the model.
+
+    Attributes:
+        why: why there is none, in words that complete "because"; empty if there is one.
+        rows: how many were compared.
+    """
+
+    why: str
+    rows: int
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle is.
 
@@ -108,6 +123,7 @@ class Manifest:
         parameters: the values that this stage was given.
         requirements: ``hashed`` if each package is pinned by digest, else ``versions``.
         onnx: of the ONNX model, if there is one.
+        compilation: of the compiled scorer; None in format 1, which had none.
         marks: what a person must allow before it is opened.
         files: every file of the bundle but the manifest.
         format: of the bundle as a whole.
@@ -127,6 +143,7 @@ class Manifest:
     requirements: Literal["hashed", "versions"]
     files: Mapping[str, File]
     onnx: Agreement | None = None
+    compilation: Compilation | None = None
     marks: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
     __pydantic_config__: ClassVar[Any] = _STRICT
@@ -140,7 +157,10 @@ class Manifest:
     @functools.cached_property
     def canonical(self) -> bytes:
         """The bytes of the manifest file."""
-        return canonical(dataclasses.asdict(self))
+        told = dataclasses.asdict(self)
+        if self.format == 1:
+            del told["compilation"]
+        return canonical(told)
 
     @property
     def digest(self) -> str:
@@ -167,9 +187,9 @@ def parse(data: bytes, *, where: str) -> Manifest:
         number = content.get("format")
     except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError("is not a manifest", where=where) from error
-    if type(number) is not int or number != FORMAT:
+    if type(number) is not int or number not in _READ:
         raise BundleError(
-            f"has format {number!r}; this mlnb reads format {FORMAT}",
+            f"has format {number!r}; this mlnb reads formats 1 to {FORMAT}",
             where=where,
             remedy="Open it with the mlnb that wrote it, or pack the model again: `mlnb package`.",
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlnb import scorer
 from mlnb.bundle import forms, golden, manifest, schema, scoring
 from mlnb.bundle.errors import BundleError
 from mlnb.bundle.folder import replace
@@ -116,8 +117,6 @@ class Bundle:
 
     @functools.cached_property
     def _scorer(self) -> Scorer:
-        from mlnb import scorer
-
         if all(name in self.files for name in scorer.FILES):
             return scorer.load(self.files, where=self._at(scorer.FILES[0]))
         return ModelScorer(self)
@@ -139,7 +138,8 @@ class ModelScorer:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self.why = "the bundle was packed without one"
+        told = bundle.manifest.compilation
+        self.why = told.why if told else "the bundle is of a time before compiled scorers"
         self.columns = tuple(bundle.schema.names)
 
     def score(self, rows: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:
@@ -148,10 +148,8 @@ class ModelScorer:
         Raises:
             BundleError: the model does not take a row.
         """
-        import pandas as pd
-
-        frame = pd.DataFrame(list(rows), columns=list(self.columns), dtype=object)
-        return self._bundle.predict(frame)
+        bundle = self._bundle
+        return scoring.score_plain(bundle.model(), bundle.manifest.task, bundle.schema, rows)
 
 
 def open_bundle(
@@ -287,6 +285,13 @@ def _refuse_unfit(bundle: Bundle, allow_marks: bool) -> None:
     for name in (told.model.file, schema.NAME, golden.NAME):
         if name not in bundle.files:
             raise BundleError(f"is not a bundle: it has no {name}", where=str(bundle.path))
+    there = [name in bundle.files for name in scorer.FILES]
+    if any(there) != all(there) or all(there) != (
+        told.compilation is not None and not told.compilation.why
+    ):
+        raise BundleError(
+            "its manifest and its compiled scorer do not agree", where=str(bundle.path)
+        )
     if (told.model.file == forms.PICKLED) != (manifest.PICKLE in told.marks):
         raise BundleError("its mark and its model do not agree", where=str(bundle.path))
     if told.marks and not allow_marks:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlnb.bundle import forms, golden, manifest, schema, scoring
+from mlnb.bundle import compiling, forms, golden, manifest, schema, scoring
 from mlnb.bundle.errors import BundleError
 from mlnb.bundle.manifest import File, Manifest, Source
 from mlnb.bundle.opening import Bundle
@@ -61,10 +61,20 @@ def pack(recipe: Recipe, output: Path, *, allow_pickle: bool = False) -> Bundle:
     shape = schema.schema_of(rows.table[rows.train], features_of(recipe, model), where=recipe.rows)
     scoring.settle(model)
     files = {file: kept, schema.NAME: shape.to_bytes()}
-    files |= _golden(recipe, model, shape, rows.table[rows.train])
+    requests, files[golden.NAME] = _golden(recipe, model, shape, rows.table[rows.train])
     agreement = None
     if recipe.onnx:
         files["model.onnx"], agreement = _onnx(recipe, model, shape, rows.table[rows.test])
+    compiled, compilation = compiling.compiled(
+        model,
+        recipe.task,
+        shape,
+        train=shape.conform(rows.table[rows.train], where=recipe.rows),
+        test=shape.conform(rows.table[rows.test], where=recipe.rows),
+        requests=requests,
+        threshold=recipe.threshold,
+    )
+    files |= compiled
     files["requirements.txt"], pinning = _requirements(recipe, model, file)
     train, test, groups = parts_of(recipe, rows)
     files |= groups
@@ -85,6 +95,7 @@ def pack(recipe: Recipe, output: Path, *, allow_pickle: bool = False) -> Bundle:
         requirements=pinning,
         files={},
         onnx=agreement,
+        compilation=compilation,
         marks=(manifest.PICKLE,) if pickled else (),
     )
     bundle = _sealed(output, _described(recipe, told, shape, files), told)
@@ -101,7 +112,7 @@ def _asked(
     import numpy as np
 
     inputs = shape.conform(rows, where=recipe.rows)
-    answers = scoring.score(model, recipe.task, inputs)
+    answers = scoring.score(model, recipe.task, inputs, where=recipe.model)
     if wrong := int((~np.isfinite(answers)).sum()):
         raise BundleError(f"{wrong} answers of the model are not finite", where=recipe.model)
     return inputs, answers
@@ -109,9 +120,11 @@ def _asked(
 
 def _golden(
     recipe: Recipe, model: Any, shape: schema.Schema, train: pd.DataFrame
-) -> dict[str, bytes]:
+) -> tuple[pd.DataFrame, bytes]:
+    """Return the golden requests, and the bytes of their file."""
     rows = golden.choose(*_asked(recipe, model, shape, train), recipe.golden)
-    return {golden.NAME: golden.to_bytes(*_asked(recipe, model, shape, train.iloc[rows]))}
+    requests, answers = _asked(recipe, model, shape, train.iloc[rows])
+    return requests, golden.to_bytes(requests, answers)
 
 
 def _onnx(

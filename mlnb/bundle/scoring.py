@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlnb.bundle.errors import BundleError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mlnb.bundle.manifest import Label, Task
+    from mlnb.bundle.schema import Schema
 
     Floats = npt.NDArray[np.float64]
 
@@ -57,20 +58,25 @@ def classes_of(model: Any, task: Task, *, where: str = "") -> tuple[Label, ...]:
     return tuple(classes)
 
 
-def score(model: Any, task: Task, inputs: pd.DataFrame) -> Floats:
+def score(model: Any, task: Task, inputs: pd.DataFrame, *, where: str = "") -> Floats:
     """Return the answers for the rows of ``inputs``, which have the columns of the model.
 
     Binary: the probability of the positive class [n]. Multiclass: of each class [n, k].
     Regression: the prediction [n].
+
+    Raises:
+        BundleError: the model raised an error, or answered in another shape.
     """
     import numpy as np
 
-    with one_thread():
-        if _is_booster(model):
-            found = _score_of_booster(model, inputs)
-        else:
-            rows = inputs if features_of(model) is not None else inputs.to_numpy()
-            found = model.predict(rows) if task == "regression" else model.predict_proba(rows)
+    try:
+        with one_thread():
+            found = _asked(model, task, inputs)
+    except Exception as error:  # whatever a model raises on rows that it does not take
+        said = str(error).strip().partition("\n")[0]
+        raise BundleError(
+            f"the model has no answer: {type(error).__name__}: {said}", where=where
+        ) from error
     scores: Floats = np.asarray(found).astype(np.float64)
     if task == "binary" and scores.ndim == 2:
         return np.ascontiguousarray(scores[:, 1])
@@ -79,6 +85,14 @@ def score(model: Any, task: Task, inputs: pd.DataFrame) -> Floats:
     if scores.ndim != (2 if task == "multiclass" else 1):
         raise BundleError(f"a {task} model answered with an array of shape {scores.shape}")
     return scores
+
+
+def score_plain(model: Any, task: Task, schema: Schema, rows: Sequence[Sequence[Any]]) -> Floats:
+    """Return the answers, as :func:`score`, for rows [n] of plain values in the schema's order."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=schema.names, dtype=object)
+    return score(model, task, schema.conform(frame))
 
 
 def settle(model: Any) -> None:
@@ -133,6 +147,13 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
         return
     for item in inner:
         yield from _parts(item, seen)
+
+
+def _asked(model: Any, task: Task, inputs: pd.DataFrame) -> Any:
+    if _is_booster(model):
+        return _score_of_booster(model, inputs)
+    rows = inputs if features_of(model) is not None else inputs.to_numpy()
+    return model.predict(rows) if task == "regression" else model.predict_proba(rows)
 
 
 def _is_booster(model: Any) -> bool:

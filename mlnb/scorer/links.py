@@ -57,7 +57,8 @@ def shared(found: Floats) -> Floats:
 
     total = found.sum(axis=1, keepdims=True)
     equal = np.full_like(found, 1 / found.shape[1])
-    return np.divide(found, total, out=equal, where=total != 0)
+    divided: Floats = np.divide(found, total, out=equal, where=total != 0)
+    return divided
 
 
 LINKS: dict[str, Link] = {

@@ -3,8 +3,8 @@
 All trees share the arrays of their inner nodes: ``feature``, ``threshold``, ``left``, ``right`` and
 ``gap_left``. A row goes left where its value is at most the threshold, and where it is a gap and
 ``gap_left`` says so. A child below 0 is a leaf: -1 is leaf 0, -2 is leaf 1 and so on, in
-``leaves`` [l, o]. ``roots`` are written as children. ``targets`` names for each tree the output that
-its leaves [l, 1] add to; without it they add to all o outputs.
+``leaves`` [l, o]. ``roots`` are written as children. ``targets`` names for each tree the output
+that its leaves [l, 1] add to; without it they add to all o outputs.
 
 ``single`` says that values, thresholds and sums are floats of 32 bits, as in XGBoost; scikit-learn
 compares values of 32 bits (``narrow``), or of 64 with histograms, and adds in 64.
