@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -19,10 +20,13 @@ from typing import Any
 import bundles
 import pytest
 import yaml
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import notebooks
 from mlnb import cli
-from mlnb.bundle import BundleError, open_bundle, pack
+from mlnb.bundle import BundleError, open_bundle, pack, save_model
 from mlnb.errors import MlnbError
 from mlnb.package import package
 from mlnb.project import Project, find
@@ -145,6 +149,36 @@ def test_missing_settings_are_all_named(project: Project) -> None:
     write_params(project, None)
     with pytest.raises(BundleError, match=r"no section `package`(.|\n)*allow_pickle"):
         package(project)
+
+
+def test_a_model_that_raises_is_one_clear_error(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that does not take a row of the table: what it said, and nothing is written."""
+    table = bundles.rows()
+    known = table[["age", "income"]].dropna()
+    model = LogisticRegression().fit(known, table["yes"][known.index])
+    save_model(model, project.root / SECTION["model"])
+    assert cli.main(["package"]) == 2
+    printed = capsys.readouterr().err
+    assert "the model has no answer: ValueError: Input X contains NaN." in printed
+    assert SECTION["model"] in printed
+    assert "Traceback" not in printed
+    assert not (project.root / "models/bundle").exists()
+
+
+def test_the_command_tells_of_the_scorer(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints on how many rows the compiled scorer was compared, or why there is none."""
+    assert cli.main(["package"]) == 0
+    assert re.search(r"scorer: compiled, and compared on 1,\d+ rows", capsys.readouterr().out)
+    table = bundles.rows()
+    model = make_pipeline(PCA(1), LogisticRegression()).fit(table[["age"]], table["yes"])
+    save_model(model, project.root / SECTION["model"])
+    assert cli.main(["package"]) == 0
+    told = "scorer: the pipeline itself, because sklearn.decomposition._pca.PCA is not compiled"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("missing", ["deps", "params"])

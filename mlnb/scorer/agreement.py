@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-6
-"""Largest difference of a probability; of a prediction, relative to it or to their mean size."""
+"""Largest difference of a probability; of a prediction, relative to it or to their median size."""
 
 _EDGES = 1000
 _RANDOM = 400
@@ -66,7 +66,7 @@ def difference(
         return "its compiled form answers a row that it refuses"
     size: Any = 1.0
     if task == "regression":
-        size = np.maximum(np.abs(expected), np.abs(expected).mean())
+        size = np.maximum(np.abs(expected), np.median(np.abs(expected)))
     # Not `>`: a difference that is no number must not pass.
     if not (np.abs(found - expected) <= TOLERANCE * size).all():
         largest = float(np.max(np.abs(found - expected) / np.where(size == 0, 1.0, size)))
@@ -157,6 +157,8 @@ class _Pool:
         wanted += [_LARGEST, -_LARGEST]
         if self._column.kind == "number":
             wanted += [least + span / 3, -0.5, 1e-9, 1e18, -1e18]
+        if self._column.dtype.lower() == "float64":
+            wanted += [1e39, -1e39]  # no number of 32 bits is as large
         return [self._fitted(value) for value in dict.fromkeys(wanted)]
 
     @property

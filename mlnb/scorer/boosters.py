@@ -66,7 +66,8 @@ def translated(model: Any, kind: str) -> dict[str, Any]:
         last = model_of["iteration_indptr"][int(best) + 1]  # as the estimator predicts
     trees = _arrays(model_of["trees"][:last], None if weights is None else weights[:last])
     targets = model_of["tree_info"][:last]
-    return _ensemble(trees, targets, base, link).written()
+    takes = "gaps" if kind == BOOSTER else "all"  # XGBoost looks for the infinite in a DMatrix only
+    return _ensemble(trees, targets, base, link, takes).written()
 
 
 def sign_for_gaps(model: Any) -> float | None:
@@ -91,7 +92,9 @@ def _base(learner: Mapping[str, Any], objective: str) -> Singles:
     return base.astype(np.float32)
 
 
-def _ensemble(parts: Mapping[str, Any], targets: list[int], base: Singles, link: str) -> Trees:
+def _ensemble(
+    parts: Mapping[str, Any], targets: list[int], base: Singles, link: str, takes: str
+) -> Trees:
     import numpy as np
 
     return Trees(
@@ -100,7 +103,7 @@ def _ensemble(parts: Mapping[str, Any], targets: list[int], base: Singles, link:
         base=base,
         single=True,
         narrow=True,
-        gaps=True,
+        takes=takes,
         divide=1.0,
         link=link,
     )

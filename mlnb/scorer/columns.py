@@ -175,7 +175,7 @@ def _function(step: Any, columns: Columns) -> Columns:
     function, given = step.func, dict(step.kw_args or {})
     if function is None:
         return columns
-    name = getattr(function, "__name__", "")
+    name = str(getattr(function, "__name__", type(function).__name__))
     import numpy as np
 
     if function is np.clip and given:
@@ -185,7 +185,7 @@ def _function(step: Any, columns: Columns) -> Columns:
         if set(given) <= {"a_min", "a_max", "min", "max"} and all(map(np.isscalar, limits)):
             return [each.then("clip", *map(float, limits)) for each in numbers(columns, step)]
     if name not in FUNCTIONS or getattr(np, name) is not function or given:
-        raise Untranslatable(f"the function {name or function!r} is not compiled")
+        raise Untranslatable(f"the function {name} is not compiled")
     return [each.then(name) for each in numbers(columns, step)]
 
 

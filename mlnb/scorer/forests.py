@@ -71,9 +71,7 @@ def _forest(model: Any, estimators: Sequence[Any]) -> Trees:
             value = value / value.sum(axis=1, keepdims=True)
             value = value[:, 1:] if value.shape[1] == 2 else value
         leaves.append(value)
-    gaps = bool(estimators[0].__sklearn_tags__().input_tags.allow_nan) and all(
-        _knows_gaps(each) for each in estimators
-    )
+    gaps = all(each.__sklearn_tags__().input_tags.allow_nan for each in estimators)
     outputs = leaves[0].shape[1]
     return Trees(
         **_joined(parts),
@@ -82,15 +80,10 @@ def _forest(model: Any, estimators: Sequence[Any]) -> Trees:
         base=np.zeros(outputs),
         single=False,
         narrow=True,
-        gaps=gaps,
+        takes="gaps" if gaps else "finite",
         divide=float(len(trees)),
         link="identity",
     )
-
-
-def _knows_gaps(estimator: Any) -> bool:
-    """Whether a tree takes gaps: it does where training had some, of any column."""
-    return bool(estimator._compute_missing_values_in_feature_mask is not None)
 
 
 def _boosting(model: Any) -> Trees:
@@ -110,7 +103,7 @@ def _boosting(model: Any) -> Trees:
         base=base.astype(np.float64),
         single=False,
         narrow=True,
-        gaps=False,
+        takes="finite",
         divide=1.0,
         link=_link(model._loss),
     )
@@ -143,7 +136,7 @@ def _histograms(model: Any) -> Trees:
         base=np.asarray(model._baseline_prediction, np.float64).ravel(),
         single=False,
         narrow=False,
-        gaps=True,
+        takes="all",
         divide=1.0,
         link=_link(model._loss),
     )

@@ -85,7 +85,7 @@ def _probes(trees: Trees, width: int) -> Array:
             continue
         levels = np.concatenate([levels, np.nextafter(levels, np.array(np.inf, kind)), -levels])
         rows[:, column] = random.choice(levels[np.isfinite(levels)], _PROBES)
-    if trees.gaps:
+    if trees.takes != "finite":
         rows[random.random(rows.shape) < 0.1] = np.nan
     return rows
 

@@ -75,8 +75,11 @@ def _model(model: Any, given: Columns) -> dict[str, Any]:
     for step in before:
         given = transformed(step, given)
     if kind == calibrated.CALIBRATED:
-        columns = selected(given, model)
-        inner = [Given(Column(index)) for index in range(len(columns))]
+        columns = [Column(index) for index in range(len(given))]
+        inner = given
+        if before:  # done once for all members, where they take nothing but numbers
+            columns = selected(given, model)
+            inner = [Given(Column(index)) for index in range(len(columns))]
         core = calibrated.translated(model, lambda member: _model(member, inner))
         return {"program": written(columns), "core": core}
     if kind == boosters.BOOSTER or kind in boosters.ESTIMATORS:

@@ -38,7 +38,7 @@ class Trees:
     Attributes:
         base: what the sum begins with [o].
         divide: what the sum is divided by.
-        gaps: whether a row may have gaps.
+        takes: ``finite`` numbers, ``gaps`` besides, or ``all`` numbers, infinite ones too.
         link: name of the link.
     """
 
@@ -53,7 +53,7 @@ class Trees:
     base: Array
     single: bool
     narrow: bool
-    gaps: bool
+    takes: str
     divide: float
     link: str
 
@@ -88,10 +88,20 @@ class Core:
         import numpy as np
 
         taken = inputs.astype(self._type, order="C", copy=False)
-        if not self._trees.gaps and not np.isfinite(taken.sum()):
-            raise ScorerError("has a gap or a number too large for the model", where="request")
-        found = self._sums(taken).astype(np.float64)
+        self._refuse(taken)
+        found = self._sums(taken)
+        if found.dtype != np.float64:
+            found = found.astype(np.float64)
         return found / self._trees.divide if self._trees.divide != 1 else found
+
+    def _refuse(self, taken: Array) -> None:
+        import numpy as np
+
+        takes = self._trees.takes
+        if takes == "finite" and not np.isfinite(taken).all():
+            raise ScorerError("has a gap or a number too large for the model", where="request")
+        if takes == "gaps" and np.isinf(taken).any():
+            raise ScorerError("has a number too large for the model", where="request")
 
     def scores(self, inputs: Floats) -> Floats:
         """Return the answers [n] or [n, o]."""
