@@ -31,18 +31,21 @@ class Pin:
     hashes: tuple[str, ...]
 
 
-def pinned(modules: Iterable[str], lock: str | None, *, where: str = "") -> tuple[bytes, Pinning]:
+def pinned(
+    modules: Iterable[str], lock: str | None, *, where: str = "", packages: Iterable[str] = ()
+) -> tuple[bytes, Pinning]:
     """Return a requirements file for ``modules``, and how its packages are pinned.
 
     Args:
         modules: top-level modules that the model and its readers import.
         lock: the text of the project's lock file, if it has one.
         where: the name of that file, for messages.
+        packages: names of packages that are needed besides.
 
     Raises:
         BundleError: the lock file pins another version than is installed, or lacks a package.
     """
-    needed = _closure(modules)
+    needed = _closure(modules, packages)
     pins = _parsed(lock, where) if lock else {}
     if not any(pin.hashes for pin in pins.values()):
         lines = [f"{name}=={version}" for name, version in needed.items()]
@@ -60,12 +63,12 @@ def pinned(modules: Iterable[str], lock: str | None, *, where: str = "") -> tupl
     return ("\n".join(blocks) + "\n").encode(), "hashed"
 
 
-def _closure(modules: Iterable[str]) -> Mapping[str, str]:
-    """Return the version of each distribution that the modules need, by name, sorted."""
+def _closure(modules: Iterable[str], packages: Iterable[str]) -> Mapping[str, str]:
+    """Return the version of each distribution that they need, by name, sorted."""
     from packaging.requirements import Requirement
 
     owners = _owners()
-    left = sorted({name for module in modules for name in owners.get(module, ())})
+    left = sorted({name for module in modules for name in owners.get(module, ())} | {*packages})
     found: dict[str, str] = {}
     while left:
         name = _normal(left.pop())

@@ -1,0 +1,1 @@
+"""Where models run: drivers that start, stop and watch servers, and what they make for that."""
