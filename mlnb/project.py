@@ -46,6 +46,7 @@ class Settings:
         people: a table for each person: role, and how the person is known; see ``mlnb.people``.
         policy: a table for each environment that demands something of a promotion.
         events: a table for each hook that is told of changes; see ``mlnb.events``.
+        serve: limits of a server, and what it is called; see ``mlnb.serving``.
     """
 
     notebooks: tuple[str, ...] = ("notebooks",)
@@ -64,6 +65,7 @@ class Settings:
     people: Mapping[str, Any] = field(default_factory=dict, hash=False)
     policy: Mapping[str, Any] = field(default_factory=dict, hash=False)
     events: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    serve: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -102,17 +102,18 @@ class Checker:
         """Return where in a row each column of the model is."""
         at = {name: number for number, name in enumerate(columns)}
         if missing := [name for name in self.names if name not in at]:
-            hint = did_you_mean(missing[0], map(str, columns))
             raise RequestError(
-                f"without the columns {_listed(missing)}, which the model takes.{hint}", status=422
+                f"without the columns {_listed(missing)}, which the model takes"
+                + _hint(missing[0], columns),
+                status=422,
             )
         if len(at) < len(columns):
-            twice = next(name for name in columns if list(columns).count(name) > 1)
+            twice = next(name for number, name in enumerate(columns) if at[name] != number)
             raise RequestError(f"names the column {_short(twice)} twice", status=422)
         if unknown := [name for name in columns if name not in self.names]:
-            hint = did_you_mean(str(unknown[0]), self.names)
             raise RequestError(
-                f"has the columns {_listed(unknown)}, which the model does not take.{hint}",
+                f"has the columns {_listed(unknown)}, which the model does not take"
+                + _hint(unknown[0], self.names),
                 status=422,
             )
         return [at[name] for name in self.names]
@@ -265,6 +266,12 @@ def _short(value: Any) -> str:
         return "a list" if isinstance(value, list) else "an object"
     told = repr(value[:60] if isinstance(value, str) else value)
     return told if len(told) <= 64 else f"{told[:60]}…"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """Return the name that may be meant; not of names so many or long that it takes a while."""
+    near = [each for each in known[:200] if len(each) <= 60]
+    return did_you_mean(name, near) if len(name) <= 60 else ""
 
 
 def _listed(names: Sequence[Any]) -> str:
