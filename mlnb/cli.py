@@ -482,11 +482,17 @@ def _terminable() -> Iterator[None]:
 
 
 class ProgressLine:
-    """Shows how far a run is: one line that changes on a terminal, a line a cell elsewhere."""
+    """Shows how far a run is: one line that changes on a terminal, a line now and then elsewhere.
+
+    Hundreds of quick cells are not worth a line each: one comes when a cell is the last, or when a
+    second has gone by since the one before.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._live = sys.stderr.isatty()
+        self._pause = 0.1 if self._live else 1.0
+        self._shown = -self._pause
         self._last = 0
 
     def __enter__(self) -> ProgressLine:
@@ -498,6 +504,9 @@ class ProgressLine:
 
     def __call__(self, progress: Progress) -> None:
         """Show ``progress``."""
+        is_last = progress.position == progress.total and progress.position != self._last
+        if progress.seconds < self._shown + self._pause and not is_last:
+            return
         text = f"{self._name}: cell {progress.position} of {progress.total}"
         if self._live:
             done = progress.position * 20 // max(progress.total, 1)
@@ -510,7 +519,9 @@ class ProgressLine:
             )
         elif progress.position != self._last:
             print(f"{text}, {progress.seconds:.1f} s", file=sys.stderr, flush=True)
-        self._last = progress.position
+        else:
+            return
+        self._last, self._shown = progress.position, progress.seconds
 
     def echo(self, name: str, text: str) -> None:
         """Pass on what a cell prints, above the line."""
