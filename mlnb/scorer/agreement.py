@@ -27,7 +27,7 @@ TOLERANCE = 1e-6
 _EDGES = 1000
 _RANDOM = 400
 """Rows of each of three sorts: like training, with edges, and with gaps besides."""
-_REFUSED = 20
+_REFUSED = 10
 """How many of the rows that the compiled scorer refuses the pipeline is asked for, one by one."""
 _UNKNOWN = ("", "unknown to training", "\u00e9\u4e2d")
 _LARGEST = 2.0**53
