@@ -47,6 +47,7 @@ class Settings:
         policy: a table for each environment that demands something of a promotion.
         events: a table for each hook that is told of changes; see ``mlnb.events``.
         serve: limits of a server, and what it is called; see ``mlnb.serving``.
+        kubernetes: a server on Kubernetes; see ``mlnb.deploy.kubernetes``.
     """
 
     notebooks: tuple[str, ...] = ("notebooks",)
@@ -66,6 +67,7 @@ class Settings:
     policy: Mapping[str, Any] = field(default_factory=dict, hash=False)
     events: Mapping[str, Any] = field(default_factory=dict, hash=False)
     serve: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    kubernetes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
