@@ -271,7 +271,7 @@ def _short(value: Any) -> str:
 def _hint(name: str, known: Sequence[str]) -> str:
     """Return the name that may be meant; not of names so many or long that it takes a while."""
     near = [each for each in known[:200] if len(each) <= 60]
-    return did_you_mean(name, near) if len(name) <= 60 else ""
+    return "." + (did_you_mean(name, near) if len(name) <= 60 else "")
 
 
 def _listed(names: Sequence[Any]) -> str:
