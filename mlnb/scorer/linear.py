@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlnb.scorer.kinds import ScorerError
-from mlnb.scorer.links import LINKS
+from mlnb.scorer.links import is_finite, link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ class Core:
     def __init__(self, told: Mapping[str, Any]) -> None:
         """Answer by the weights [k, m] and the intercept [k] in ``told``."""
         self._weights, self._intercept = told["weights"], told["intercept"]
-        self._link = LINKS.get(told["link"])
+        self._link = None if told["link"] == "margin" else link(told["link"])
 
     def margins(self, inputs: Floats) -> Floats:
         """Return weighted sums [n, k].
@@ -85,7 +85,7 @@ class Core:
         for output in range(len(weights)):
             (inputs * weights[output]).sum(axis=1, out=found[:, output])
         found += self._intercept
-        if not np.isfinite(found).all():
+        if not is_finite(found):
             raise ScorerError("has a gap or a number too large for the model", where="request")
         return found
 

@@ -15,40 +15,44 @@ Link = Callable[["Floats"], "Floats"]
 """Gives answers, [n] or [n, k], of margins [n, k]."""
 
 
-def identity(margins: Floats) -> Floats:
-    """Return margins as they are: [n] of [n, 1]."""
-    return margins[:, 0] if margins.shape[1] == 1 else margins
+def link(name: str) -> Link:
+    """Return the link ``name``.
 
+    ``identity`` and ``exponential`` make predictions [n]; ``logistic`` the probability of the
+    positive class [n]; ``softmax`` and ``one against rest`` the probabilities of k classes [n, k].
+    ``identity`` leaves several columns as they are.
 
-def exponential(margins: Floats) -> Floats:
-    """Return predictions [n] of a model of logarithms."""
+    Raises:
+        KeyError: there is none of that name.
+    """
     import numpy as np
 
-    return np.exp(margins[:, 0])
+    def identity(margins: Floats) -> Floats:
+        return margins[:, 0] if margins.shape[1] == 1 else margins
 
+    def exponential(margins: Floats) -> Floats:
+        return np.exp(margins[:, 0])
 
-def logistic(margins: Floats) -> Floats:
-    """Return the probability of the positive class [n]."""
-    import numpy as np
+    def logistic(margins: Floats) -> Floats:
+        found: Floats = 1.0 / (1.0 + np.exp(-margins[:, 0]))
+        return found
 
-    found: Floats = 1.0 / (1.0 + np.exp(-margins[:, 0]))
-    return found
+    def softmax(margins: Floats) -> Floats:
+        powers = np.exp(margins - margins.max(axis=1, keepdims=True))
+        found: Floats = powers / powers.sum(axis=1, keepdims=True)
+        return found
 
+    def one_against_rest(margins: Floats) -> Floats:
+        return shared(1.0 / (1.0 + np.exp(-margins)))
 
-def softmax(margins: Floats) -> Floats:
-    """Return probabilities [n, k] that sum to 1."""
-    import numpy as np
-
-    powers = np.exp(margins - margins.max(axis=1, keepdims=True))
-    found: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return found
-
-
-def one_against_rest(margins: Floats) -> Floats:
-    """Return probabilities [n, k] of one logistic model for each class, made to sum to 1."""
-    import numpy as np
-
-    return shared(1.0 / (1.0 + np.exp(-margins)))
+    known: dict[str, Link] = {
+        "exponential": exponential,
+        "identity": identity,
+        "logistic": logistic,
+        "one against rest": one_against_rest,
+        "softmax": softmax,
+    }
+    return known[name]
 
 
 def shared(found: Floats) -> Floats:
@@ -61,10 +65,10 @@ def shared(found: Floats) -> Floats:
     return divided
 
 
-LINKS: dict[str, Link] = {
-    "exponential": exponential,
-    "identity": identity,
-    "logistic": logistic,
-    "one against rest": one_against_rest,
-    "softmax": softmax,
-}
+def is_finite(found: Floats) -> bool:
+    """Whether all numbers are finite, by one look at their sum where that is enough."""
+    import math
+
+    import numpy as np
+
+    return math.isfinite(np.add.reduce(found, axis=None)) or bool(np.isfinite(found).all())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlnb.scorer import calibrated, form, linear, session, trees, values
 from mlnb.scorer.calibrated import Answers
 from mlnb.scorer.kinds import ScorerError
+from mlnb.scorer.links import is_finite
 from mlnb.scorer.program import runner
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Compiled:
 
         with np.errstate(all="ignore"):
             found = self._model.scores(self._encode(rows))
-            total = np.add.reduce(found, axis=None)  # a quicker look than one at each
-        if not math.isfinite(total) and not np.isfinite(found).all():
+            finite = is_finite(found)
+        if not finite:
             raise ScorerError("has no finite answer", where="request")
         return found
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlnb.scorer.kinds import ScorerError
-from mlnb.scorer.links import LINKS
+from mlnb.scorer.links import is_finite, link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,32 +80,35 @@ class Core:
         import numpy as np
 
         self._trees, self._sums = trees, sums
-        self._link = LINKS[trees.link]
+        self._link = link(trees.link)
         self._type = np.float32 if trees.single or trees.narrow else np.float64
+        self._check = {"finite": _refuse_gaps, "gaps": _refuse_infinite}.get(trees.takes)
 
     def margins(self, inputs: Floats) -> Floats:
         """Return the sums [n, o] before the link."""
-        import numpy as np
-
         taken = inputs.astype(self._type, order="C", copy=False)
-        self._refuse(taken)
+        if self._check:
+            self._check(taken)
         found = self._sums(taken)
-        if found.dtype != np.float64:
-            found = found.astype(np.float64)
+        if self._trees.single:
+            found = found.astype(float)
         return found / self._trees.divide if self._trees.divide != 1 else found
-
-    def _refuse(self, taken: Array) -> None:
-        import numpy as np
-
-        takes = self._trees.takes
-        if takes == "finite" and not np.isfinite(taken).all():
-            raise ScorerError("has a gap or a number too large for the model", where="request")
-        if takes == "gaps" and np.isinf(taken).any():
-            raise ScorerError("has a number too large for the model", where="request")
 
     def scores(self, inputs: Floats) -> Floats:
         """Return the answers [n] or [n, o]."""
         return self._link(self.margins(inputs))
+
+
+def _refuse_gaps(taken: Array) -> None:
+    if not is_finite(taken):
+        raise ScorerError("has a gap or a number too large for the model", where="request")
+
+
+def _refuse_infinite(taken: Array) -> None:
+    import numpy as np
+
+    if np.isinf(taken).any():
+        raise ScorerError("has a number too large for the model", where="request")
 
 
 def read(told: Mapping[str, Any]) -> Trees:
