@@ -35,7 +35,7 @@ ROOT = "/srv/mlnb"
 WRITABLE = (f"{ROOT}/.mlnb/serving", f"{ROOT}/.mlnb/predictions", "/tmp")
 """All that the server writes to; the rest of its root may be read-only."""
 
-_SERVED = ("people", "serving")
+_SERVED = ("people", "policy")
 """The settings in [tool.mlnb] that the server reads."""
 _WRITTEN = {
     *("Dockerfile", "mlnb", "project", "requirements.txt", "sbom.cdx.json", "wheels", "writable"),
@@ -95,7 +95,7 @@ def write_context(
     _write_project(project, environment, bundles, folder / "project")
     for path in WRITABLE[:2]:
         (folder / "writable" / Path(path).name).mkdir(parents=True)
-    name = f"{_title(project)}-{environment}"
+    name = f"{title(project)}-{environment}"
     digests = tuple(each.digest for each in bundles)
     bill = sbom.bill(pinned.decode(), name=name, version=str(statement.version), bundles=digests)
     write_bytes(folder / "sbom.cdx.json", bill)
@@ -258,5 +258,6 @@ def _remarks(base: str, bundles: list[Bundle]) -> Iterator[str]:
             yield f"{each.digest[:19]} is not compiled, so all its packages are in: {made.why}"
 
 
-def _title(project: Project) -> str:
+def title(project: Project) -> str:
+    """Return what the project's servers are called."""
     return project.settings.experiment or project.root.name
