@@ -24,6 +24,7 @@ RULES: Mapping[str, str] = {
     "report": "",
     "repro": "",
     "run": "",
+    "serve": "",
     "sweep": "",
     "track": "",
     "verify": "",

@@ -10,10 +10,13 @@ request's id, and by a traceback in the server's log only.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +29,7 @@ from starlette.routing import Route
 
 from mlnb import __version__
 from mlnb.bundle.schema import Schema
-from mlnb.serving import openapi, protocols
+from mlnb.serving import logs, openapi, protocols
 from mlnb.serving.access import Access, is_loopback
 from mlnb.serving.errors import RequestError, ServingError
 from mlnb.serving.limits import error_body
@@ -64,7 +67,7 @@ class Answer(protocols.Answered, Protocol):
 
 
 class Engine(Protocol):
-    """What answers. Every method is called from the one thread of the server, and soon returns."""
+    """What answers."""
 
     @property
     def schema(self) -> Schema:
@@ -79,6 +82,13 @@ class Engine(Protocol):
         request_id: str,
     ) -> Answer:
         """Return the answer for the rows; RequestError and ServingError say why there is none."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether answers take microseconds; else they are asked for in a thread."""
+
+    def request(self, route: str, status: int, seconds: float, version: int | str = "") -> None:
+        """Count a request."""
 
     def versions(self) -> Sequence[Mapping[str, Any]]:
         """Return what is loaded, each with its ``version``; what most requests get comes first."""
@@ -131,6 +141,7 @@ class Reply:
     status: int = 200
     kind: bytes = JSON
     headers: Sequence[tuple[bytes, bytes]] = ()
+    version: int | str = ""
 
 
 class _GoneError(Exception):
@@ -144,19 +155,23 @@ class Endpoint:
         role: that it takes; empty for none.
     """
 
-    def __init__(self, face: Face, handler: Handler, role: str, most: int) -> None:
+    def __init__(self, face: Face, path: str, handler: Handler, role: str, most: int) -> None:
         self.role = role
-        self._face, self._handler, self._most = face, handler, most
+        self._face, self._path, self._handler, self._most = face, path, handler, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        start = time.perf_counter()
         asked = _asked(scope)
         try:
             if self.role:
                 self._face.admit(asked, self.role)
             if self._most:
                 asked.body = await self._read(asked, receive)
-            reply = self._handler(asked)
+            if self._most and not self._face.quick:
+                reply = await self._face.aside(self._handler, asked)
+            else:
+                reply = self._handler(asked)
         except (RequestError, ServingError) as error:
             reply = _refusal(error, asked.id)
         except _GoneError:
@@ -173,6 +188,8 @@ class Endpoint:
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
+        seconds = time.perf_counter() - start
+        self._face.count(self._path, scope["method"], reply, seconds, asked.id)
 
     async def _read(self, asked: Asked, receive: Receive) -> bytes:
         if asked.encoding not in ("", "identity"):
@@ -209,6 +226,7 @@ class Face:
     def __init__(self, engine: Engine, settings: ServeSettings, access: Access) -> None:
         self.settings, self.ready = settings, True
         self._engine, self._access = engine, access
+        self._thread = ThreadPoolExecutor(1, "mlnb-answer")
         self._schema: Schema | None = None
         self._document = b""
         self._names: list[str] = []
@@ -237,13 +255,13 @@ class Face:
         ]
         self.rules = {(method, path): role for method, path, _, role, _ in table}
         ends = [
-            (method, path, Endpoint(self, handler, role, size))
+            (method, path, Endpoint(self, path, handler, role, size))
             for method, path, handler, role, size in table
         ]
         self._hot = {path: end for method, path, end in ends[:2]}
         self.inner = Starlette(
             routes=[Route(path, end, methods=[method], name=path) for method, path, end in ends],
-            exception_handlers={HTTPException: _no_route},
+            exception_handlers={HTTPException: self._no_route},
         )
         self.inner.router.redirect_slashes = False
 
@@ -267,23 +285,47 @@ class Face:
         if self._access.local and not is_loopback(_hostname(asked.host)):
             raise RequestError("this server answers to the names of its own machine", status=403)
 
+    @property
+    def quick(self) -> bool:
+        """Whether an answer takes no longer than handing it to a thread."""
+        try:
+            return self._engine.compiled
+        except ServingError:
+            return True  # it has nothing to answer with, and says so
+
+    async def aside(self, handler: Handler, asked: Asked) -> Reply:
+        """Answer in the one thread that is for it, so that the server goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, handler, asked)
+
+    def count(self, path: str, method: str, reply: Reply, seconds: float, id: str) -> None:
+        """Count a request that was answered, and log it if that is wanted."""
+        self._engine.request(path, reply.status, seconds, reply.version)
+        if self.settings.access_log:
+            logs.access(method, path, reply.status, seconds, id)
+
     def _invocations(self, asked: Asked) -> Reply:
         schema = self._engine.schema
         found = protocols.read_invocations(asked.body, asked.kind, schema, self.settings.rows)
         answer = self._answer(found, asked)
-        return Reply(protocols.render_predictions(answer), headers=self._by(answer))
+        body = protocols.render_predictions(answer)
+        return Reply(body, headers=self._by(answer), version=answer.version)
 
     def _infer(self, asked: Asked) -> Reply:
-        if asked.parameters:
-            self._wanted(asked)
+        wanted = self._wanted(asked) if asked.parameters else ""
         if asked.kind.partition(";")[0].strip().lower() not in ("", "application/json"):
             raise RequestError("the content type must be application/json", status=415)
         if (schema := self._engine.schema) is not self._schema:
             self._schema, self._names, self._document = schema, schema.names, b""
         found = protocols.read_infer(asked.body, self._names, self.settings.rows)
         answer = self._answer(found, asked)
+        if wanted and wanted != str(answer.version):
+            raise RequestError(
+                f"version {answer.version} is being rolled out and answers requests of this key",
+                status=409,
+                remedy="Ask without a version, or with another X-Request-Key.",
+            )
         body = protocols.render_infer(answer, self.settings.name, found.id or asked.id)
-        return Reply(body, headers=self._by(answer))
+        return Reply(body, headers=self._by(answer), version=answer.version)
 
     def _answer(self, found: protocols.Rows, asked: Asked) -> Answer:
         return self._engine.answer(
@@ -393,6 +435,15 @@ class Face:
         self._engine.set_share(float(share), step, digest)
         return _json(self._engine.status())
 
+    async def _no_route(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        what = "no such route" if status == 404 else "this route takes another method"
+        id = _asked(request.scope).id
+        reply = Reply(error_body(_CODES[status], what, id), status)
+        self.count("other", request.method, reply, 0.0, id)
+        headers = dict(getattr(error, "headers", None) or {}) | {"x-request-id": id}
+        return Response(reply.body, status, headers, "application/json")
+
 
 def build(engine: Engine, settings: ServeSettings, access: Access) -> Face:
     """Return the application that serves what ``engine`` answers."""
@@ -438,14 +489,6 @@ def _refusal(error: RequestError | ServingError, id: str) -> Reply:
         headers = [(b"retry-after", b"1")]
     code = _CODES.get(error.status, "BAD_REQUEST" if error.status < 500 else "INTERNAL_ERROR")
     return Reply(error_body(code, str(error), id), error.status, headers=headers)
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    what = "no such route" if status == 404 else "this route takes another method"
-    body = error_body(_CODES[status], what, asked := _asked(request.scope).id)
-    headers = dict(getattr(error, "headers", None) or {}) | {"x-request-id": asked}
-    return Response(body, status, headers, "application/json")
 
 
 def _json(told: Any) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class ServeSettings:
         connections: that one worker holds at once.
         requests: that one worker holds at once; more are told to come again.
         drain_seconds: that requests in flight have when the server is told to stop.
+        access_log: whether each request makes a line of the log.
     """
 
     name: str = "model"
@@ -39,6 +41,7 @@ class ServeSettings:
     connections: int = 1000
     requests: int = 512
     drain_seconds: float = 20
+    access_log: bool = False
 
     @property
     def body_bytes(self) -> int:
@@ -58,6 +61,8 @@ def settings_of(project: Project) -> ServeSettings:
     values: dict[str, Any] = {}
     for key, value in project.settings.serve.items():
         name = key.replace("-", "_")
+        if isinstance(value, Mapping) and name not in known:
+            continue  # a table of its own, such as that of the prediction log
         if name not in known:
             raise _wrong(f"unknown setting {key!r}.{did_you_mean(key, known)}", project)
         values[name] = _cast(key, value, known[name], project)
@@ -68,16 +73,16 @@ def settings_of(project: Project) -> ServeSettings:
 
 
 def _cast(key: str, value: Any, default: Any, project: Project) -> Any:
-    if isinstance(default, str) and isinstance(value, str):
+    if type(default) in (str, bool) and type(value) is type(default):
         return value
-    if isinstance(default, int | float) and type(value) in (int, float):
+    if type(default) in (int, float) and type(value) in (int, float):
         whole = isinstance(default, int)
         if 0 < value < math.inf and (type(value) is int or not whole):
             return value
         raise _wrong(
             f"{key!r} must be a {'whole ' if whole else ''}number above 0, not {value!r}", project
         )
-    expected = "a text" if isinstance(default, str) else "a number"
+    expected = {str: "a text", bool: "true or false"}.get(type(default), "a number")
     raise _wrong(f"{key!r} must be {expected}, not {value!r}", project)
 
 
