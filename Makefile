@@ -47,13 +47,16 @@ $(READY): requirements.lock pyproject.toml
 	pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-# The tests look at reports in a real browser, kill commands at each system call, and keep a team's
-# state in a real PostgreSQL.
+# The tests look at reports in a real browser, kill commands at each system call, keep a team's state
+# in a real PostgreSQL, build and run real containers, and have queries of Prometheus read.
+DEBIAN := chromium strace postgresql buildah podman runc catatonit containernetworking-plugins prometheus
 debian:
-	@{ command -v chromium && command -v strace && ls /usr/lib/postgresql/*/bin/initdb; } > /dev/null 2>&1 || { \
-		echo "The tests need Chromium, strace and PostgreSQL; installing Debian's packages."; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium strace postgresql; } || { \
-		echo "Install Chromium, strace and PostgreSQL, then repeat."; exit 1; }
+	@{ command -v chromium && command -v strace && ls /usr/lib/postgresql/*/bin/initdb && command -v buildah \
+		&& command -v podman && command -v runc && command -v catatonit && command -v promtool \
+		&& ls /usr/lib/cni/bridge; } > /dev/null 2>&1 || { \
+		echo "The tests need some of Debian's packages; installing $(DEBIAN)."; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN); } || { \
+		echo "Install $(DEBIAN), then repeat."; exit 1; }
 
 # After a change of dependencies in pyproject.toml; needs uv.
 lock:
