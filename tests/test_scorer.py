@@ -275,6 +275,7 @@ def test_values_of_another_kind_are_refused() -> None:
         (with_value("age", None), "has a gap"),
         (with_value("age", 10**400), "of another kind"),
         (with_value("site", "moon"), "training did not know"),
+        (with_value("site", []), "of another kind"),
         (with_value("level", "middle"), "column 'level' holds 'middle'"),
         (good[:-1], "has not"),
     ):
@@ -413,6 +414,41 @@ def test_a_form_that_answers_otherwise_is_left_out(
     assert reason in told.why
     assert not set(scorer.FILES) & set(bundle.files)
     assert f"no compiled scorer, because {told.why}" in bundle.files["README.md"].decode()
+
+
+def test_edge_and_random_rows_fit_the_schema() -> None:
+    """Whatever the types and the sizes of the columns: each row that is compared may be asked."""
+    far = np.array([1e308, -1e308, 0.0, np.nan])
+    more = pd.DataFrame(
+        {
+            "far": np.resize(far, len(TABLE)),
+            "empty": np.full(len(TABLE), np.nan),
+            "small": np.resize(np.array([-128, 127], np.int8), len(TABLE)),
+            "positive": np.resize(np.array([0, 255], np.uint8), len(TABLE)),
+            "long": np.resize(np.array([2**62, -(2**62)]), len(TABLE)),
+        }
+    )
+    table = pd.concat([TABLE.drop(columns=list(scorers.TARGETS.values())), more], axis=1)
+    shape = schema_of(table, list(table.columns), where="table")
+    seen = [golden.cells(table[name]) for name in shape.names]
+    like = [list(row) for row in zip(*seen, strict=True)]
+    rows = agreement.rows_for(shape, seen, like)
+    assert rows == agreement.rows_for(shape, seen, like)
+    conformed = shape.conform(pd.DataFrame(rows, columns=shape.names, dtype=object))
+    assert len(conformed) > 1300
+    gaps = {each.name for each in shape.columns if conformed[each.name].isna().any()}
+    assert gaps == set(shape.names) - {"visits", "insured", "small", "positive", "long"}
+    assert "unknown to training" in set(conformed["site"])
+    assert (conformed["age"] < 0).any()
+
+
+def test_a_library_that_is_built_otherwise_costs_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the translation is a reason for the pipeline, not a failure of packing."""
+    monkeypatch.setattr(boosters, "translated", lambda model, kind: model.nothing_of_the_kind)
+    bundle = pack(bundles.recipe(tmp_path, "binary-xgboost"), tmp_path / "bundle")
+    assert bundle.scorer().why == "its translation ended in AttributeError"
 
 
 @pytest.mark.parametrize("refuses", ["the form", "the pipeline"])

@@ -54,6 +54,8 @@ def compiled(
         files = scorer.compiled(model, task, schema)
     except scorer.Untranslatable as reason:
         return {}, Compilation(why=str(reason), rows=0)
+    except Exception as error:  # noqa: BLE001 - a library's model that is built in another way
+        return {}, Compilation(why=f"its translation ended in {type(error).__name__}", rows=0)
     few, known = _spread(test), _spread(train)
     rows = [*_rows(requests), *_rows(few)]
     seen = [golden.cells(known[name]) for name in schema.names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from mlnb.bundle import forms, golden, manifest, schema, scoring
 from mlnb.bundle.errors import BundleError
 from mlnb.bundle.folder import replace
 from mlnb.bundle.manifest import Manifest
+from mlnb.bundle.pipeline_scorer import PipelineScorer
 from mlnb.files import digest_bytes
 
 if TYPE_CHECKING:
@@ -119,37 +120,10 @@ class Bundle:
     def _scorer(self) -> Scorer:
         if all(name in self.files for name in scorer.FILES):
             return scorer.load(self.files, where=self._at(scorer.FILES[0]))
-        return ModelScorer(self)
+        return PipelineScorer(self)
 
     def _at(self, name: str) -> str:
         return str(self.path / name)
-
-
-class ModelScorer:
-    """The model of a bundle itself as a scorer: on data frames, as it was trained.
-
-    Attributes:
-        compiled: false.
-        why: why there is no compiled form.
-        columns: names of the columns, in the order of the values in a row.
-    """
-
-    compiled = False
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        told = bundle.manifest.compilation
-        self.why = told.why if told else "the bundle is of a time before compiled scorers"
-        self.columns = tuple(bundle.schema.names)
-
-    def score(self, rows: Sequence[Sequence[Any]]) -> npt.NDArray[np.float64]:
-        """Return the answers [n] or [n, k] for rows [n] of plain values.
-
-        Raises:
-            BundleError: the model does not take a row.
-        """
-        bundle = self._bundle
-        return scoring.score_plain(bundle.model(), bundle.manifest.task, bundle.schema, rows)
 
 
 def open_bundle(

@@ -31,6 +31,8 @@ _REFUSED = 10
 """How many of the rows that the compiled scorer refuses the pipeline is asked for, one by one."""
 _UNKNOWN = ("", "unknown to training", "\u00e9\u4e2d")
 _LARGEST = 2.0**53
+_FAR = 1e150
+"""Twice as far is a number, too."""
 
 Row = list[Any]
 Ask = Callable[[Sequence[Sequence[Any]]], "Floats"]
@@ -164,7 +166,9 @@ class _Pool:
     @property
     def _range(self) -> tuple[float, float]:
         least, most = self._column.minimum, self._column.maximum
-        return (0.0, 0.0) if least is None or most is None else (float(least), float(most))
+        if least is None or most is None:
+            return 0.0, 0.0
+        return max(float(least), -_FAR), min(float(most), _FAR)
 
     def _fitted(self, value: float) -> Any:
         """Return a number that the type of the column holds."""

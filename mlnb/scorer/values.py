@@ -34,14 +34,14 @@ def encoder(columns: Sequence[Mapping[str, Any]]) -> Encode:
     lookups = [(at, found) for at, each in enumerate(columns) if (found := _lookup(each))]
 
     def encode(rows: Sequence[Sequence[Any]]) -> Floats:
-        if lookups:
-            rows = changed = [list(row) for row in rows]
-            for row in changed:
-                for at, look in lookups:
-                    row[at] = look(row[at])
         try:
+            if lookups:
+                rows = changed = [list(row) for row in rows]
+                for row in changed:
+                    for at, look in lookups:
+                        row[at] = look(row[at])
             found = np.array(rows, np.float64)  # None becomes NaN
-        except (TypeError, ValueError, OverflowError) as error:
+        except (IndexError, OverflowError, TypeError, ValueError) as error:
             raise ScorerError(f"holds a value of another kind: {error}", where="request") from error
         if found.shape != (len(rows), width):
             raise ScorerError(f"has not {width} values in each row", where="request")
