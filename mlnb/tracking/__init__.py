@@ -12,6 +12,7 @@ MLflow takes seconds to import, so only the functions that talk to a store impor
 
 from __future__ import annotations
 
+from mlnb.tracking.cache import Runs, all_runs
 from mlnb.tracking.candidates import Candidate, StageState, candidate
 from mlnb.tracking.context import environment
 from mlnb.tracking.evidence import CandidateError
@@ -24,9 +25,11 @@ __all__ = [
     "Candidate",
     "CandidateError",
     "Run",
+    "Runs",
     "StageState",
     "Tracked",
     "TrackingError",
+    "all_runs",
     "candidate",
     "ensure_store",
     "environment",

@@ -2,7 +2,8 @@
 
 The digest covers what the stages ran and what came out: commands, parameter values, and the
 paths and checksums of dependencies and outputs. Left out are the tools that only look on
-(``mlnb code``, ``track``, ``report``) and executed notebooks, which show a result and are none.
+(``mlnb code``, ``package``, ``gate``, ``track``, ``report``) and executed notebooks, which show a
+result and are none.
 Nothing in it depends on where the project lies, when it ran or who ran it.
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline, Stage
 
 FORMAT = 1
-_ONLOOKERS = ("code", "track", "report")
+_ONLOOKERS = ("code", "gate", "package", "track", "report")
 _CHECKSUMS = ("md5", "etag", "checksum")
 """What DVC calls the checksum of a local file, an object in a bucket, and one on HDFS."""
 
@@ -125,7 +126,7 @@ def _stages(pipeline: Pipeline) -> list[Stage]:
 def _state(pipeline: Pipeline, stage: Stage) -> StageState:
     entry = pipeline.locked(stage) or {}
     project = pipeline.project
-    kinds = {kind: list(_checksums(entry.get(kind))) for kind in ("deps", "outs")}
+    kinds = {kind: list(checksums(entry.get(kind))) for kind in ("deps", "outs")}
     paths = {
         kind: {_from_root(project, stage, path): checksum for path, checksum in found}
         for kind, found in kinds.items()
@@ -148,7 +149,8 @@ def _state(pipeline: Pipeline, stage: Stage) -> StageState:
     )
 
 
-def _checksums(entries: Any) -> Iterator[tuple[str, str]]:
+def checksums(entries: Any) -> Iterator[tuple[str, str]]:
+    """Yield path and checksum of each entry of dvc.lock; an empty one where it has none."""
     for entry in entries or ():
         yield str(entry["path"]), next((str(entry[key]) for key in _CHECKSUMS if key in entry), "")
 

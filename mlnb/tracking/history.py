@@ -50,11 +50,11 @@ def runs(project: Project) -> list[Run]:
     return list({run.digest: run for run in found}.values())
 
 
-def finished(client: Any, home: str, *, digest: str = "") -> Iterator[Any]:
-    """Yield MLflow's finished runs of one candidate, or of all."""
+def finished(client: Any, home: str, *, digest: str = "", more: str = "") -> Iterator[Any]:
+    """Yield MLflow's finished runs of one candidate, or of all, that fulfil ``more``."""
     wanted = f"= '{digest}'" if digest else "LIKE '%'"
     condition = f"attributes.status = '{FINISHED}' AND tags.`{CANDIDATE}` {wanted}"
-    yield from search(client, home, condition)
+    yield from search(client, home, f"{condition} AND {more}" if more else condition)
 
 
 def search(client: Any, home: str, condition: str) -> Iterator[Any]:
