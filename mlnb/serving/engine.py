@@ -186,31 +186,36 @@ class Engine:
             RequestError: the rows are not what the version takes.
             ServingError: there is no version, or it failed.
         """
-        live = self._live
-        if live is None:
-            raise ServingError("has no version to answer with", where=self.environment)
-        rollout, fallback = live.rollout, False
+        live = self._now()
+        rollout, tried = live.rollout, None
         if rollout is not None and live.candidate is not None and rollout.takes(key):
-            found = self._candidate(live, live.candidate, rollout, columns, rows, request_id)
-            if found is not None:
-                return found
-            fallback = True
-        lane = live.stable
-        version = lane.version
-        checked = version.check(columns, rows)
-        start = time.perf_counter()
+            try:
+                return self._asked(live.candidate, rollout, columns, rows, request_id)
+            except Exception as error:  # noqa: BLE001 - whatever it raises, stable answers
+                tried = error
         try:
-            scores = version.score(checked)
+            found = self._asked(live.stable, rollout, columns, rows, request_id, tried)
+        except RequestError:
+            raise  # what stable refuses, too, is the caller's mistake, not the candidate's
+        except MlnbError as error:
+            raise RequestError(
+                f"the model has no answer to this: {error.what}", status=422
+            ) from error
         except Exception as error:
-            raise self._failure(error, lane, request_id) from error
-        seconds = time.perf_counter() - start
+            live.stable.failures.add()
+            logs.error(
+                "the model failed",
+                version=live.stable.version.number,
+                request_id=request_id,
+                exception=type(error).__name__,
+            )
+            raise ServingError("the model failed", status=500) from error
         if rollout is not None:
-            rollout.count(0, len(checked), seconds)
-            if rollout.sampled():
-                self._shadow(live, columns, rows, scores)
-        if fallback:
-            self._fallbacks.add()
-        return self._answered(lane, fallback, seconds, checked, scores, request_id)
+            if tried is not None and live.candidate is not None:
+                self._failed(live.candidate, rollout, tried, request_id)
+            elif rollout.sampled():
+                self._shadow(live, columns, rows, found.scores)
+        return found
 
     def feedback(self, request_id: str, label: Any) -> None:
         """Keep what an earlier request should have been answered.
@@ -227,54 +232,31 @@ class Engine:
         self._log.feedback(request_id, label)
         self._labels.add()
 
-    def _candidate(
+    def _asked(
         self,
-        live: _Live,
         lane: _Lane,
-        rollout: Rollout,
+        rollout: Rollout | None,
         columns: Sequence[str] | None,
         rows: Sequence[Sequence[Any]],
         request_id: str,
-    ) -> Answer | None:
-        """Return the candidate's answer; None if it failed, which the user is not to notice."""
-        version = lane.version
-        try:
-            checked = version.check(columns, rows)
-            start = time.perf_counter()
-            scores = version.score(checked)
-        except Exception as error:  # noqa: BLE001 - whatever a candidate raises, stable answers
-            # What stable refuses, too, is the caller's mistake.
-            live.stable.version.check(columns, rows)
-            lane.failures.add()
-            rollout.failed()
-            logs.warn(
-                "the candidate failed",
-                version=version.number,
-                request_id=request_id,
-                exception=type(error).__name__,
-            )
-            return None
-        seconds = time.perf_counter() - start
-        rollout.count(1, len(checked), seconds)
-        return self._answered(lane, False, seconds, checked, scores, request_id)
-
-    def _answered(
-        self,
-        lane: _Lane,
-        fallback: bool,
-        seconds: float,
-        rows: list[list[Any]],
-        scores: Floats,
-        request_id: str,
+        instead: Exception | None = None,
     ) -> Answer:
-        cells, version = self._cells, lane.version
+        """Return the answer of one variant, counted and logged; or raise what it raises."""
+        version, fallback = lane.version, instead is not None
+        checked = version.check(columns, rows)
+        start = time.perf_counter()
+        scores = version.score(checked)
+        seconds = time.perf_counter() - start
+        cells = self._cells
         with self._lock:
             cells[lane.answers] += 1.0
-            cells[lane.rows] += len(rows)
+            cells[lane.rows] += len(checked)
             cells[lane.seconds + bisect_left(BOUNDS, seconds)] += 1.0
             cells[lane.seconds + SUM] += seconds
+        if rollout is not None:
+            rollout.count(lane.number, len(checked), seconds)
         if self._log is not None:
-            self._log.add(request_id, version, lane.variant, fallback, seconds, rows, scores)
+            self._log.add(request_id, version, lane.variant, fallback, seconds, checked, scores)
         return Answer(
             scores,
             version.task,
@@ -285,18 +267,17 @@ class Engine:
             fallback,
         )
 
-    def _failure(self, error: Exception, lane: _Lane, request_id: str) -> MlnbError:
-        """Return what to say of the stable version, which has no answer."""
+    def _failed(self, lane: _Lane, rollout: Rollout, error: Exception, request_id: str) -> None:
+        """Count a failure of the candidate, in whose place stable answered."""
         lane.failures.add()
-        logs.error(
-            "the version failed",
+        self._fallbacks.add()
+        logs.warn(
+            "the candidate failed",
             version=lane.version.number,
             request_id=request_id,
             exception=type(error).__name__,
         )
-        if isinstance(error, MlnbError):
-            return RequestError(f"the model has no answer to this: {error.what}", status=422)
-        return ServingError("the model failed", status=500)
+        rollout.failed()
 
     # --- Aside ---------------------------------------------------------------------------------
 

@@ -221,6 +221,9 @@ class PredictionLog:
             except Exception as error:  # noqa: BLE001 - the log must not end with one record
                 self._failed(f"{type(error).__name__}: {error}")
             if stopping:
+                with self._lock:
+                    self.dropped += self._waiting
+                    self._waiting = 0
                 return
 
     def _take(self) -> None:

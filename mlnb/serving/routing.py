@@ -66,6 +66,8 @@ class Rollout:
         self._share = first_share(self.strategy)
         self._usual = [(serving.stable.usual, 0)] * 32
         counts.begin(self.statement, self.candidate.digest, self._share)
+        if self._shared[STATEMENT] != self.statement:
+            self._share = 0.0  # others serve a newer statement already
 
     @property
     def share(self) -> float:

@@ -11,6 +11,7 @@ older statement does not pass for news after a restart either.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -128,11 +129,7 @@ def load(bundle: Bundle, number: int) -> Version:
         0,
     )
     usual = _golden(found, bundle)
-    return Version(**{**_fields(found), "usual": usual})
-
-
-def _fields(version: Version) -> dict[str, Any]:
-    return {name: getattr(version, name) for name in version.__dataclass_fields__}
+    return dataclasses.replace(found, usual=usual)
 
 
 def _golden(version: Version, bundle: Bundle) -> float:
@@ -349,13 +346,15 @@ class Follower:
                     f"version {number} cannot be loaded: {type(error).__name__}: {error}"
                 ) from error
         elif found.number != number:
-            found = Version(**{**_fields(found), "number": number})
+            found = dataclasses.replace(found, number=number)
         return found
 
     def _remember(self, statement: Statement) -> None:
         """Keep the statement, in the bytes that were signed."""
         try:
             data = self._path.read_bytes()
+            if self._kept.exists() and self._kept.read_bytes() == data:
+                return
             keys = trust.trusted(self._keys)
             if trust.verify(data, keys, environment=self.environment) == statement:
                 files.write_bytes(self._kept, data)

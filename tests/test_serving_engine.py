@@ -1,0 +1,403 @@
+"""What stands behind the routes: real bundles, a real store, real signed statements."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import served
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client.parser import text_string_to_metric_families
+from served import ROW, Served, until
+
+from mlnb import trust
+from mlnb.errors import MlnbError
+from mlnb.files import write_bytes
+from mlnb.project import find
+from mlnb.serving import predictions, versions
+from mlnb.serving.counts import Counts
+from mlnb.serving.engine import Engine
+from mlnb.serving.errors import RequestError, ServingError
+from mlnb.serving.predictions import LogSettings, PredictionLog
+
+AGES = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A project with three versions in its store; no test changes it."""
+    return served.begun(tmp_path_factory.mktemp("served") / "project", 3)
+
+
+@pytest.fixture
+def project(made: Served, tmp_path: Path) -> Served:
+    """A copy of it, with version 1 published."""
+    root = shutil.copytree(made.project.root, tmp_path / "project")
+    copied = Served(find(root), made.key, made.digests)
+    copied.publish(1)
+    return copied
+
+
+@pytest.fixture
+def start(project: Served) -> Iterator[Any]:
+    """Return what starts an engine on the project; all are stopped in the end."""
+    running: list[tuple[Engine, Counts]] = []
+
+    def begin(log: LogSettings | None = None) -> Engine:
+        counts = Counts(project.project.state / "serving" / "production" / "counts")
+        folder = predictions.folder_of(project.project, "production")
+        engine = Engine(
+            project.project,
+            "production",
+            counts=counts,
+            log=PredictionLog(folder, log) if log else None,
+        )
+        running.append((engine, counts))
+        engine.start()
+        return engine
+
+    yield begin
+    for engine, counts in running:
+        engine.stop()
+        counts.close()
+
+
+def ask(engine: Engine, key: str = "a", request_id: str = "r") -> Any:
+    return engine.answer(None, [ROW], key=key, request_id=request_id)
+
+
+def figures(engine: Engine, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of a name, by the values of their labels in order."""
+    found = {}
+    for family in text_string_to_metric_families(engine.metrics().decode()):
+        for sample in family.samples:
+            if sample.name == name:
+                found[tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def problem(engine: Engine) -> str:
+    return str(engine.status()["problem"])
+
+
+def logged(project: Served, **more: Any) -> Any:
+    now = datetime.now(UTC)
+    return predictions.read(
+        project.project, "production", since=now - AGES, until=now + AGES, **more
+    )
+
+
+# --- Following what is published ---------------------------------------------------------------
+
+
+def test_each_answer_is_of_the_version_that_it_names_while_versions_are_swapped(
+    project: Served, start: Any
+) -> None:
+    """Under six swaps no question fails, and each value belongs to the version beside it."""
+    engine = start(LogSettings())
+    wrong, asked, done = [], [], threading.Event()
+
+    def go_on_asking() -> None:
+        while not done.is_set():
+            try:
+                found = ask(engine, request_id=f"r{len(asked)}")
+                asked.append(found.version)
+                if round(float(found.scores[0])) != found.version:
+                    wrong.append(found)
+            except Exception as error:  # noqa: BLE001 - none may come
+                wrong.append(error)
+
+    thread = threading.Thread(target=go_on_asking)
+    thread.start()
+    try:
+        for version in (2, 3, 1, 2, 3, 1):
+            project.publish(version)
+            until(lambda version=version: ask(engine).version == version)
+    finally:
+        done.set()
+        thread.join()
+    assert not wrong
+    assert set(asked) == {1, 2, 3}
+    assert until(lambda: figures(engine, "mlnb_swaps_total")[()] == 6)
+    engine.stop()
+    kept = logged(project)
+    mine = kept[kept["request_id"] != "r"]
+    assert len(mine) == len(asked) == mine["request_id"].nunique()
+    assert (kept["score"].round() == kept["version"]).all()
+
+
+def forge(project: Served, how: str, newest: int = 0) -> None:
+    """Publish what must not be served: version 2, or an older statement on version 3."""
+    said = project.statement(2)
+    envelope = trust.sign(said, project.key)
+    if how == "unsigned":
+        envelope = said.payload
+    elif how == "edited":
+        envelope = envelope.replace(b"A", b"B", 1)
+    elif how == "stranger":
+        envelope = trust.sign(said, Ed25519PrivateKey.generate())
+    elif how == "other environment":
+        said = dataclasses.replace(said, environment="staging")
+        envelope = trust.sign(said, project.key)
+    elif how == "replayed":
+        said = dataclasses.replace(said, counter=newest - 1)
+        envelope = trust.sign(said, project.key)
+    elif how == "same number":
+        said = dataclasses.replace(said, counter=newest)
+        envelope = trust.sign(said, project.key)
+    elif how == "tampered bundle":
+        path = _bundle(project, 2) / "golden.json"
+        path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    elif how == "no bundle":
+        shutil.rmtree(_bundle(project, 2))
+    elif how == "nothing":
+        envelope = trust.nothing("production").encode()
+    write_bytes(project.path, envelope)
+    if how == "missing":
+        project.path.unlink()
+
+
+def _bundle(project: Served, version: int) -> Path:
+    return project.project.state / "bundles" / project.digests[version].removeprefix("sha256:")
+
+
+FORGERIES = (
+    "unsigned", "edited", "stranger", "other environment", "replayed", "same number",
+    "tampered bundle", "no bundle", "nothing", "missing",
+)  # fmt: skip
+
+
+def test_nothing_untrusted_is_loaded_and_the_good_version_goes_on(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong, the good one answers; the status and a figure say so, until it is right.
+
+    A server that starts meanwhile serves what was served last, and says so.
+    """
+    loaded: list[str] = []
+    load = versions.load
+
+    def watched(bundle: Any, number: int) -> Any:
+        loaded.append(bundle.digest)
+        return load(bundle, number)
+
+    monkeypatch.setattr(versions, "load", watched)
+    project.publish(1)
+    engine = start()
+    newest = project.publish(3).counter
+    until(lambda: ask(engine).version == 3)
+    good = project.path.read_bytes()
+    sound = {path.name: path.read_bytes() for path in _bundle(project, 2).iterdir()}
+    for how in FORGERIES:
+        before = figures(engine, "mlnb_load_failures_total").get((), 0)
+        forge(project, how, newest)
+        assert until(lambda: problem(engine)), how
+        assert ask(engine).version == 3, how
+        assert figures(engine, "mlnb_published_problem")[()] == 1
+        assert until(lambda b=before: figures(engine, "mlnb_load_failures_total")[()] > b)
+        if how in ("replayed", "tampered bundle", "missing"):
+            late = start()
+            assert ask(late).version == 3
+            assert problem(late)
+            assert late.status()["fallen_back"]
+            late.stop()
+        write_bytes(project.path, good)
+        assert until(lambda: not problem(engine)), how
+        _bundle(project, 2).mkdir(exist_ok=True)
+        for name, data in sound.items():
+            (_bundle(project, 2) / name).write_bytes(data)
+    assert project.digests[2] not in loaded
+    trust.revoke("ada", project.project.root / "deployments/keys", by="eve", reason="lost")
+    assert until(lambda: "revoked" in problem(engine))
+    assert ask(engine).version == 3
+    with pytest.raises(ServingError, match="revoked"):
+        start()
+
+
+def test_a_server_that_never_served_refuses_to_start_on_what_is_wrong(
+    project: Served, start: Any
+) -> None:
+    """Without a statement that was served before there is nothing to fall back to."""
+    write_bytes(project.path, trust.nothing("production").encode())
+    with pytest.raises(ServingError, match="nothing to serve: says that nothing runs yet"):
+        start()
+    forge(project, "edited")
+    with pytest.raises(ServingError, match="nothing to serve"):
+        start()
+    project.publish(2)
+    assert ask(start()).version == 2
+
+
+def test_a_version_that_answers_otherwise_than_when_it_was_packed_is_not_served(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden requests are asked of the scorer as it was loaded."""
+    from mlnb.scorer.loading import Compiled
+
+    engine = start()
+    score = Compiled.score
+    monkeypatch.setattr(Compiled, "score", lambda self, rows: score(self, rows) + 1e-3)
+    project.publish(2)
+    assert "does not answer as when it was packed" in until(lambda: problem(engine))
+    monkeypatch.setattr(Compiled, "score", score)
+    assert until(lambda: ask(engine).version == 2)  # tried again, though nothing was published
+    assert until(lambda: not problem(engine))
+
+
+# --- Requests ----------------------------------------------------------------------------------
+
+
+def test_rows_that_are_wrong_are_refused_and_a_scorer_that_fails_is_no_mistake_of_the_caller(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong row is a RequestError; an unexpected error of the model is a ServingError, 500."""
+    from mlnb.scorer.loading import Compiled
+
+    engine = start()
+    with pytest.raises(RequestError):
+        engine.answer(None, [["x"]], key="a", request_id="r")
+
+    def fail(self: Any, rows: Any) -> Any:
+        raise ZeroDivisionError("secret row")
+
+    monkeypatch.setattr(Compiled, "score", fail)
+    with pytest.raises(ServingError) as caught:
+        ask(engine)
+    assert caught.value.status == 500
+    assert "secret" not in str(caught.value)
+    assert figures(engine, "mlnb_failures_total") == {("stable", "1"): 1}
+
+
+# --- The prediction log ------------------------------------------------------------------------
+
+
+def test_what_was_answered_is_logged_with_masked_columns_and_joined_with_labels(
+    project: Served, start: Any
+) -> None:
+    """Every row answered is there once; of a masked value nothing is told but what equals it."""
+    engine = start(LogSettings(masked=("income", "site"), without=("age",), rows=7))
+    rows = [
+        [30.0 + i, i, None if i == 2 else 12.0, "north" if i % 2 else "südlich", True]
+        for i in range(5)
+    ]
+    for number in range(20):
+        engine.answer(None, rows, key="a", request_id=f"r{number}")
+    engine.feedback("r3", [1.5, 2.5])
+    engine.feedback("r4", True)
+    engine.feedback("r4", "late")
+    for label in (None, [], {"a": 1}, float("nan"), "x" * 2000):
+        with pytest.raises(RequestError):
+            engine.feedback("r5", label)
+    until(lambda: engine.status()["log"]["written"] >= 7)
+    early = logged(project)
+    engine.stop()
+    found = logged(project)
+    assert 7 <= len(early) <= len(found) == 100
+    assert found["request_id"].nunique() == 20
+    assert "input.age" not in found
+    assert found["input.visits"].tolist() == [0, 1, 2, 3, 4] * 20
+    assert found["input.income"].isna().sum() == 20
+    assert found["input.site"].nunique() == 2
+    text = found.to_csv()
+    assert "north" not in text
+    assert "12.0" not in text
+    assert (found["score"].round() == 1).all()
+    assert found["digest"].unique().tolist() == [project.digests[1]]
+    labels = {
+        (one, row): label
+        for one, row, label in found[["request_id", "row", "label"]].itertuples(index=False)
+        if label is not None
+    }
+    assert labels == {("r3", 0): 1.5, ("r3", 1): 2.5, ("r4", 0): "late"}
+    key = project.project.state / "predictions" / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    few = logged(project, columns=["score"])
+    assert set(few.columns) == {"time", "request_id", "row", "score", "label"}
+    # A window is read by the names of the files: those outside are not opened.
+    middle = found["time"].sort_values().iloc[50].to_pydatetime()
+    early = predictions.read(project.project, "production", since=middle - AGES, until=middle)
+    late = predictions.read(project.project, "production", since=middle, until=middle + AGES)
+    assert len(early) + len(late) == 100
+    assert early["time"].max() < middle <= late["time"].min()
+
+
+def test_no_request_waits_for_a_disk_that_cannot_be_written(project: Served, start: Any) -> None:
+    """What finds no room is counted; what waited is written when the disk can be written again."""
+    folder = project.project.state / "predictions"
+    folder.write_text("in the way")
+    engine = start(LogSettings(rows=1, queue=10))
+    assert until(lambda: ask(engine) and engine.status()["log"]["problem"])
+    for _ in range(20):
+        assert ask(engine).version == 1
+    status = engine.status()["log"]
+    assert status["dropped"] > 0
+    assert status["waiting"] <= 10
+    folder.unlink()
+    until(lambda: engine.status()["log"]["waiting"] == 0)
+    assert not engine.status()["log"]["problem"]
+    engine.stop()
+    assert len(logged(project)) == 10
+    assert figures(engine, "mlnb_log_rows_total")[()] == 10
+    assert figures(engine, "mlnb_log_dropped_rows_total")[()] == status["dropped"]
+    assert figures(engine, "mlnb_log_failures_total")[()] > 0
+
+
+def test_the_oldest_predictions_go_when_there_are_too_many(project: Served, start: Any) -> None:
+    """All files together stay within the limit, and the newest rows are there."""
+    engine = start(LogSettings(rows=1, max_mb=0.02))
+    for number in range(10):
+        ask(engine, request_id=f"r{number}")
+        until(lambda: engine.status()["log"]["waiting"] == 0)
+    folder = predictions.folder_of(project.project, "production")
+    assert sum(path.stat().st_size for path in folder.rglob("*.parquet")) <= 20_000
+    found = logged(project)
+    assert 0 < len(found) < 10
+    assert found["request_id"].iloc[-1] == "r9"
+
+
+def test_settings_of_the_log_are_read_and_wrong_ones_are_told(tmp_path: Path) -> None:
+    """They are a table of their own in pyproject.toml."""
+    settings = tmp_path / "pyproject.toml"
+    settings.write_text('[tool.mlnb.serve.log]\nmasked = ["a"]\nmax-mb = 5\non = false\n')
+    assert predictions.log_settings(find(tmp_path)) == LogSettings(
+        on=False, masked=("a",), max_mb=5
+    )
+    for wrong in ("maske = []", "rows = 0", "on = 1", 'masked = "a"', "rows = 1.5"):
+        settings.write_text(f"[tool.mlnb.serve.log]\n{wrong}\n")
+        with pytest.raises(MlnbError):
+            predictions.log_settings(find(tmp_path))
+
+
+def test_serving_a_compiled_scorer_imports_neither_pandas_nor_what_trains_models(
+    project: Served,
+) -> None:
+    """The engine, its log and its metrics need numpy, pyarrow, ONNX Runtime and little else."""
+    code = f"""
+import sys
+from pathlib import Path
+from mlnb.project import find
+from mlnb.serving.counts import Counts
+from mlnb.serving.engine import Engine
+from mlnb.serving.predictions import LogSettings, PredictionLog
+root = Path({str(project.project.root)!r})
+log = PredictionLog(root / "log", LogSettings(masked=("site",)))
+engine = Engine(find(root), "production", counts=Counts(root / "counts"), log=log)
+engine.start()
+assert engine.answer(None, [{ROW!r}], key="a", request_id="r").version == 1
+engine.feedback("r", 2)
+engine.metrics()
+engine.stop()
+assert list((root / "log").glob("*/*/*.parquet")), "nothing was logged"
+heavy = ("pandas", "sklearn", "scipy", "skops", "mlflow", "xgboost")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
