@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlnb.pipeline import Pipeline, Stage
 from mlnb.tracking.candidates import checksums
+
+if TYPE_CHECKING:
+    from mlnb.pipeline import Pipeline, Stage
 
 VERDICT, GATES, BUNDLE = "mlnb.verdict", "mlnb.gates", "mlnb.bundle"
 _FORMAT = 1
