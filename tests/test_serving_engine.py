@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def figures(engine: Engine, name: str) -> dict[tuple[str, ...], float]:
     return found
 
 
+def answers(engine: Engine, version: int) -> bool:
+    return bool(ask(engine).version == version)
+
+
+def counted(engine: Engine, name: str, least: float) -> bool:
+    """Whether a counter without labels is at ``least`` so much."""
+    return figures(engine, name)[()] >= least
+
+
 def problem(engine: Engine) -> str:
     return str(engine.status()["problem"])
 
@@ -103,7 +113,9 @@ def test_each_answer_is_of_the_version_that_it_names_while_versions_are_swapped(
 ) -> None:
     """Under six swaps no question fails, and each value belongs to the version beside it."""
     engine = start(LogSettings())
-    wrong, asked, done = [], [], threading.Event()
+    wrong: list[Any] = []
+    asked: list[int] = []
+    done = threading.Event()
 
     def go_on_asking() -> None:
         while not done.is_set():
@@ -120,7 +132,7 @@ def test_each_answer_is_of_the_version_that_it_names_while_versions_are_swapped(
     try:
         for version in (2, 3, 1, 2, 3, 1):
             project.publish(version)
-            until(lambda version=version: ask(engine).version == version)
+            until(functools.partial(answers, engine, version))
     finally:
         done.set()
         thread.join()
@@ -202,7 +214,7 @@ def test_nothing_untrusted_is_loaded_and_the_good_version_goes_on(
         assert until(lambda: problem(engine)), how
         assert ask(engine).version == 3, how
         assert figures(engine, "mlnb_published_problem")[()] == 1
-        assert until(lambda b=before: figures(engine, "mlnb_load_failures_total")[()] > b)
+        assert until(functools.partial(counted, engine, "mlnb_load_failures_total", before + 1))
         if how in ("replayed", "tampered bundle", "missing"):
             late = start()
             assert ask(late).version == 3
@@ -293,7 +305,8 @@ def test_what_was_answered_is_logged_with_masked_columns_and_joined_with_labels(
     engine.feedback("r3", [1.5, 2.5])
     engine.feedback("r4", True)
     engine.feedback("r4", "late")
-    for label in (None, [], {"a": 1}, float("nan"), "x" * 2000):
+    wrong: tuple[Any, ...] = (None, [], {"a": 1}, float("nan"), "x" * 2000)
+    for label in wrong:
         with pytest.raises(RequestError):
             engine.feedback("r5", label)
     until(lambda: engine.status()["log"]["written"] >= 7)
