@@ -414,3 +414,109 @@ print([name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- Counts ------------------------------------------------------------------------------------
+
+_COUNTING = """
+import sys
+from pathlib import Path
+from mlnb.serving.counts import FIRST, Counts
+counts = Counts(Path(sys.argv[1]))
+counts.begin(7, "sha256:7", 0.5)
+place = counts.series("mlnb_requests", route="/x")
+for _ in range(1000):
+    with counts.lock:
+        counts.cells[FIRST] += 1.0
+        counts.metrics[place] += 1.0
+print("counted", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_workers_count_for_themselves_and_their_counts_outlive_them(tmp_path: Path) -> None:
+    """Processes add up; one that is killed leaves its counts, and the next goes on with them."""
+
+    def worker() -> subprocess.Popen[str]:
+        made = subprocess.Popen(
+            [sys.executable, "-c", _COUNTING, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert made.stdout
+        assert made.stdout.readline() == "counted\n"
+        return made
+
+    counts = Counts(tmp_path)
+    counts.begin(7, "sha256:7", 0.5)
+
+    def seen() -> tuple[int, float]:
+        counts.look()
+        sums = {name: cells[0] for name, _, cells in counts.sums()}
+        return counts.tallies(7)["stable"].requests, sums.get("mlnb_requests", 0)
+
+    assert seen() == (0, 0)
+    first, second = worker(), worker()
+    assert seen() == (2000, 2000)
+    first.kill()
+    first.communicate()
+    assert seen() == (2000, 2000)
+    third = worker()
+    assert seen() == (3000, 3000)
+    assert len(list(tmp_path.glob("worker-*"))) == 3
+    assert counts.tallies(8)["stable"].requests == 0
+    for each in (second, third):
+        each.communicate("")
+    counts.close()
+
+
+def test_what_holds_for_all_workers_is_set_once_and_a_candidate_that_is_out_stays_out(
+    tmp_path: Path,
+) -> None:
+    """The share is that of the newest statement; who is out is out after a restart, too."""
+    one, two = Counts(tmp_path), Counts(tmp_path)
+    one.begin(3, "sha256:a", 0.1)
+    two.begin(3, "sha256:a", 0.7)
+    assert two.shared().share == 0.1
+    two.set_share(3, "sha256:a", 0.5, 2)
+    assert (one.shared().share, one.shared().step) == (0.5, 2)
+    with pytest.raises(RequestError, match="not the candidate"):
+        one.set_share(3, "sha256:b", 0.5, 2)
+    assert one.take_out(3, "too many errors")
+    assert not two.take_out(3, "again")
+    one.close()
+    again = Counts(tmp_path)
+    again.begin(3, "sha256:a", 0.1)
+    shared = again.shared()
+    assert (shared.out, shared.share, shared.why) == (True, 0, "too many errors")
+    with pytest.raises(RequestError, match="taken out"):
+        two.set_share(3, "sha256:a", 0.5, 2)
+    again.begin(4, "sha256:b", 0.2)
+    assert (two.shared().out, two.shared().share) == (False, 0.2)
+    two.close()
+    again.close()
+
+
+def test_counts_of_another_format_and_a_folder_that_cannot_be_are_told(tmp_path: Path) -> None:
+    """Nothing is guessed from a file that this mlnb does not know."""
+    Counts(tmp_path / "counts").close()
+    path = tmp_path / "counts" / "shared"
+    path.write_bytes(b"mlnb\2" + path.read_bytes()[5:])
+    with pytest.raises(ServingError, match="another format"):
+        Counts(tmp_path / "counts")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServingError, match="cannot keep its counts"):
+        Counts(tmp_path / "file")
+
+
+def test_more_series_than_there_is_room_for_are_counted_as_others(tmp_path: Path) -> None:
+    """No label that grows without end stops a server."""
+    counts = Counts(tmp_path)
+    for number in range(1000):
+        counts.metrics[counts.series("mlnb_requests", route=str(number))] += 1.0
+    counts.metrics[counts.series("mlnb_requests", route="x" * 500)] += 1.0
+    sums = list(counts.sums())
+    assert sum(cells[0] for _, _, cells in sums) == 1001
+    assert len(sums) < 320
+    counts.close()

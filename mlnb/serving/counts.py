@@ -115,18 +115,20 @@ class Counts:
         self.lock = threading.Lock()
         self._others: dict[str, Any] = {}
         self._series: dict[str, int] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._shared_file = _file(folder / "shared")
-            fcntl.flock(self._shared_file, fcntl.LOCK_EX)
-            self._shared_map = _filled(self._shared_file, _SHARED_SIZE, folder / "shared")
-            fcntl.flock(self._shared_file, fcntl.LOCK_UN)
-            self.shared_cells = _cells(self._shared_map, 16, 8)
-            self._claim()
-        except OSError as error:
-            raise ServingError(
-                f"cannot keep its counts: {error.strerror}", where=str(folder)
-            ) from error
+        with contextlib.ExitStack() as opened:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._shared_file = opened.enter_context(_file(folder / "shared"))
+                fcntl.flock(self._shared_file, fcntl.LOCK_EX)
+                self._shared_map = _filled(self._shared_file, _SHARED_SIZE, folder / "shared")
+                fcntl.flock(self._shared_file, fcntl.LOCK_UN)
+                self.shared_cells = _cells(self._shared_map, 16, 8)
+                self._claim()
+            except OSError as error:
+                raise ServingError(
+                    f"cannot keep its counts: {error.strerror}", where=str(folder)
+                ) from error
+            opened.pop_all()
         self.cells = _cells(self._map, _HEADER, _PLACES)
         """Places of the roll-out in the file of this process."""
         start = _HEADER + 8 * _PLACES
