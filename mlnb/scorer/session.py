@@ -176,8 +176,18 @@ def _value(name: bytes, kind: int, width: int) -> bytes:
 
 
 def _ints(name: bytes, values: Array) -> bytes:
-    packed = b"".join(_varint(value) for value in values.astype(int).tolist())
-    return _bytes(1, name) + _bytes(8, packed) + _number(20, _INTS)
+    return _bytes(1, name) + _bytes(8, _packed(values)) + _number(20, _INTS)
+
+
+def _packed(values: Array) -> bytes:
+    """Return numbers below 2**35 as variable-length integers, one after the other."""
+    import numpy as np
+
+    parts = values.astype(np.int64)[:, None] >> np.arange(0, 35, 7)  # lowest seven bits first
+    more = np.concatenate([parts[:, 1:], np.zeros((len(parts), 1), np.int64)], axis=1) > 0
+    kept = np.concatenate([np.ones((len(parts), 1), np.bool_), more[:, :-1]], axis=1)
+    data: bytes = ((parts & 0x7F) | np.where(more, 0x80, 0)).astype(np.uint8)[kept].tobytes()
+    return data
 
 
 def _tensor(name: bytes, values: Array, kind: int) -> bytes:
