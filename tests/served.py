@@ -6,12 +6,14 @@ Version 3 answers every row with 3.
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import bundles
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -20,6 +22,7 @@ from mlnb import trust
 from mlnb.bundle import Recipe, pack, save_model
 from mlnb.files import write_bytes
 from mlnb.project import Project, find
+from mlnb.serving import versions
 from mlnb.store import open_store
 from mlnb.trust import Statement
 
@@ -105,6 +108,48 @@ def begun(root: Path, versions: int) -> Served:
         )
         digests[version] = store.put(pack(recipe, root / "bundle"))
     return Served(project, key, digests)
+
+
+class Bad:
+    """A scorer that was right when it was loaded, and is not any more.
+
+    Args:
+        scorer: as it was loaded.
+        how: ``fails``, ``nan``, ``shape``, ``slow`` (ten times) or ``errors`` (one in twenty).
+    """
+
+    def __init__(self, scorer: Any, how: str) -> None:
+        self._scorer, self._how, self._random = scorer, how, random.Random(0)
+        self.compiled, self.why, self.columns = scorer.compiled, scorer.why, scorer.columns
+
+    def score(self, rows: Any) -> Any:
+        """Answer as it should, or not."""
+        start = time.perf_counter()
+        found = self._scorer.score(rows)
+        if self._how == "fails" or (self._how == "errors" and self._random.random() < 0.05):
+            raise RuntimeError("a row that nobody else may see")
+        if self._how == "nan":
+            found[:] = np.nan
+        if self._how == "shape":
+            found = np.zeros((len(rows), 3))
+        if self._how == "slow":
+            end = start + 10 * (time.perf_counter() - start)
+            while time.perf_counter() < end:
+                pass
+        return found
+
+
+def spoil(version: int, how: str) -> Callable[[Any, int], Any]:
+    """Return what loads bundles as a server does, but gives ``version`` a scorer that is bad."""
+    load = versions.load
+
+    def spoiled(bundle: Any, number: int) -> Any:
+        found = load(bundle, number)
+        if number != version:
+            return found
+        return dataclasses.replace(found, scorer=Bad(found.scorer, how))
+
+    return spoiled
 
 
 def until(true: Callable[[], Any], seconds: float = 60) -> Any:

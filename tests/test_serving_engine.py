@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -520,3 +521,165 @@ def test_more_series_than_there_is_room_for_are_counted_as_others(tmp_path: Path
     assert sum(cells[0] for _, _, cells in sums) == 1001
     assert len(sums) < 320
     counts.close()
+
+
+# --- Rolling out -------------------------------------------------------------------------------
+
+CANARY: dict[str, Any] = {"kind": "canary", "steps": [0.1, 0.5, 1.0]}
+
+
+@dataclasses.dataclass
+class Campaign:
+    """What users saw of a candidate."""
+
+    requests: int = 0
+    candidate: int = 0
+    fallbacks: int = 0
+    wrong: int = 0
+
+
+def campaign(engine: Engine, most: int) -> Campaign:
+    """Ask for many users until the candidate is out, or ``most`` times."""
+    seen = Campaign()
+    for number in range(most):
+        if engine.status()["rollout"]["tripped"]:
+            break
+        found = engine.answer(None, [ROW], key=f"user-{number}", request_id=str(number))
+        seen.requests += 1
+        seen.candidate += found.variant == "candidate"
+        seen.fallbacks += found.fallback
+        seen.wrong += found.scores.shape != (1,) or round(float(found.scores[0])) != found.version
+    return seen
+
+
+def rolled_out(project: Served, engine: Engine, strategy: dict[str, Any], version: int = 2) -> None:
+    """Publish a version to be rolled out beside version 1, and wait until the engine knows."""
+    said = project.roll_out(version, 1, strategy)
+    until(lambda: engine.status()["statement"] == said.counter)
+
+
+@pytest.mark.parametrize(
+    ("how", "most"), [("fails", 60), ("nan", 60), ("shape", 60), ("errors", 600), ("slow", 600)]
+)
+def test_a_bad_candidate_is_taken_out_and_no_user_sees_an_error(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch, how: str, most: int
+) -> None:
+    """After 3 failures, or so many requests; who was asked before got a right answer."""
+    monkeypatch.setattr(versions, "load", served.spoil(2, how))
+    engine = start()
+    for number in range(200):  # what stable usually takes is known
+        ask(engine, request_id=str(number))
+    rolled_out(project, engine, CANARY)
+    seen = campaign(engine, 3000)
+    told = engine.status()["rollout"]
+    assert told["tripped"], told
+    assert seen.fallbacks <= 3 or seen.requests <= most, seen
+    assert seen.wrong == 0
+    asked = seen.candidate + seen.fallbacks
+    assert asked <= 0.1 * seen.requests + 3 * (0.09 * seen.requests) ** 0.5
+    assert all(ask(engine, key=f"user-{n}").variant == "stable" for n in range(300))
+    with pytest.raises(RequestError, match="taken out"):
+        engine.set_share(0.5, 1, project.digests[2])
+    assert figures(engine, "mlnb_trips_total")[()] == 1
+    assert figures(engine, "mlnb_candidate_out")[()] == 1
+    # A server that starts anew keeps it out; a new statement gives it another try.
+    engine.stop()
+    again = start()
+    assert all(ask(again, key=f"user-{n}").variant == "stable" for n in range(300))
+    rolled_out(project, again, CANARY, 3)
+    assert {ask(again, key=f"user-{n}").version for n in range(300)} == {1, 3}
+
+
+def test_a_share_is_sticky_grows_by_the_same_users_and_is_the_same_in_each_worker(
+    project: Served, start: Any
+) -> None:
+    """Whom the candidate answers it goes on answering, in two engines on one file of counts."""
+    one, two = start(), start()
+    rolled_out(project, one, CANARY)
+    until(lambda: two.status()["statement"] == one.status()["statement"])
+    keys = [f"user-{n}" for n in range(2000)] + [uuid.uuid4().hex for _ in range(2000)]
+
+    def taken(engine: Engine) -> set[str]:
+        return {key for key in keys if ask(engine, key=key).variant == "candidate"}
+
+    few = taken(one)
+    assert abs(len(few) - 400) <= 3 * (4000 * 0.09) ** 0.5
+    assert taken(two) == few
+    one.set_share(0.5, 1, project.digests[2])
+    more = taken(two)
+    assert few < more
+    assert abs(len(more) - 2000) <= 3 * (4000 * 0.25) ** 0.5
+    assert two.status()["rollout"]["step"] == 1
+    counts = [engine.status()["rollout"]["counts"] for engine in (one, two)]
+    assert counts[0] == counts[1]
+    assert counts[0]["candidate"]["requests"] == 2 * len(few) + len(more)
+    for wrong in ("sha256:" + "1" * 64, project.digests[1]):
+        with pytest.raises(RequestError, match="not rolled out"):
+            one.set_share(0.5, 1, wrong)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(RequestError, match="from 0 to 1"):
+            one.set_share(share, 1, project.digests[2])
+    project.publish(2)  # for all: a new statement without a strategy
+    until(lambda: one.status()["rollout"] is None and two.status()["rollout"] is None)
+    assert {ask(engine, key=key).version for key in keys[:100] for engine in (one, two)} == {2}
+
+
+def test_blue_green_moves_all_at_once_and_a_failure_falls_back(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate is loaded and asked nothing; then it answers all, and stable stays ready."""
+    monkeypatch.setattr(versions, "load", served.spoil(3, "fails"))
+    engine = start()
+    rolled_out(project, engine, {"kind": "blue-green"})
+    assert {ask(engine, key=str(n)).version for n in range(100)} == {1}
+    engine.set_share(1.0, 1, project.digests[2])
+    assert {ask(engine, key=str(n)).version for n in range(100)} == {2}
+    engine.set_share(0.0, 0, project.digests[2])
+    assert {ask(engine, key=str(n)).version for n in range(100)} == {1}
+    rolled_out(project, engine, {"kind": "blue-green"}, 3)
+    engine.set_share(1.0, 1, project.digests[3])
+    found = [ask(engine, key=str(n)) for n in range(50)]
+    assert {each.version for each in found} == {1}
+    assert 1 <= sum(each.fallback for each in found) <= 3
+    assert engine.status()["rollout"]["tripped"]
+
+
+def test_a_shadow_is_compared_and_never_answers(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample of requests is given to the candidate, too; rows that it sees otherwise count."""
+    engine = start()
+    rolled_out(project, engine, {"kind": "shadow"})
+    asked = 0
+    while engine.status()["rollout"]["counts"]["candidate"]["compared"] < 20:
+        assert ask(engine, key=str(asked)).version == 1
+        asked += 1
+        assert asked < 100_000
+    counts = engine.status()["rollout"]["counts"]["candidate"]
+    assert counts["disagreed"] == counts["compared"]
+
+
+def test_a_request_that_both_refuse_does_not_speak_against_the_candidate(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can take a candidate out by asking nonsense."""
+    from mlnb.scorer.kinds import ScorerError
+    from mlnb.scorer.loading import Compiled
+
+    engine = start()
+    rolled_out(project, engine, {"kind": "blue-green"})
+    engine.set_share(1.0, 1, project.digests[2])
+    for _ in range(20):
+        with pytest.raises(RequestError):
+            engine.answer(None, [["x"]], key="a", request_id="r")
+
+    def refuse(self: Any, rows: Any) -> Any:
+        raise ScorerError("knows no such thing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Compiled, "score", refuse)
+        for _ in range(20):
+            with pytest.raises(RequestError):
+                ask(engine)
+    assert engine.status()["rollout"]["counts"]["candidate"]["failures"] == 0
+    assert ask(engine).version == 2
