@@ -22,12 +22,14 @@ strings at run time, so a notebook with them runs anywhere::
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["In", "Metrics", "Out", "Plots", "Predictions", "here"]
+    from mlnb.widget.notebook import Comparison
+
+__all__ = ["In", "Metrics", "Out", "Plots", "Predictions", "compare", "here"]
 __version__ = "0.1.0"
 
 In: TypeAlias = str
@@ -59,6 +61,20 @@ def here() -> Path:
     from mlnb.project import enter_root
 
     return enter_root()
+
+
+def compare(**view: Any) -> Comparison:
+    """Show all candidates of this project: compare them, look at their gates, promote one.
+
+    Args:
+        view: how it is shown at first, such as ``query="metrics.evaluate.roc_auc > 0.8"``.
+
+    Raises:
+        MlnbError: no project here, or its runs cannot be read.
+    """
+    from mlnb.widget.notebook import Comparison
+
+    return Comparison(**view)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

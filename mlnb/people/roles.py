@@ -19,7 +19,9 @@ RULES: Mapping[str, str] = {
     "add": "",
     "code": "",
     "gate": "",
+    "image": "",
     "lint": "",
+    "manifests": "",
     "package": "",
     "report": "",
     "repro": "",
@@ -32,6 +34,7 @@ RULES: Mapping[str, str] = {
     "worker": "",
     # What was decided.
     "audit": "viewer",
+    "compare": "viewer",
     "history": "viewer",
     "models": "viewer",
     "keys list": "viewer",

@@ -27,7 +27,7 @@ from mlnb.tracking.context import EXECUTION, STAGE
 from mlnb.tracking.history import CANDIDATE, FINISHED, finished, search
 from mlnb.tracking.store import TrackingError, alone, ensure_store, experiment, reaching
 from mlnb.tracking.transaction import at_once, is_sqlite
-from mlnb.tracking.verdict import verdict_tags
+from mlnb.tracking.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline
@@ -68,17 +68,24 @@ def track(
     with reaching(uri) as client, alone(project.state / "track.lock"):
         home = _experiment(client, experiment(project))
         run = _recorded(client, home, found.digest) or _log(client, home, pipeline, found, origin)
-        _tell_verdict(client, run, verdict_tags(pipeline))
+        _tell_verdict(client, run, verdict(pipeline))
     files.write_json(project.reports / "candidate.json", found.document())
     return Tracked(found, run)
 
 
-def _tell_verdict(client: Any, run: str, tags: Mapping[str, str]) -> None:
-    """Tag a run with what the gates said last; a new champion may have changed it."""
+def _tell_verdict(client: Any, run: str, told: Verdict | None) -> None:
+    """Tag a run with what the gates said last, and keep it; a new champion may have changed it."""
     from mlflow.entities import RunTag
 
-    now = client.get_run(run).data.tags if tags else {}
-    if new := [RunTag(name, value) for name, value in tags.items() if now.get(name) != value]:
+    if told is None:
+        return
+    known = client.get_run(run)
+    now = known.data.tags
+    if new := [RunTag(name, text) for name, text in told.tags.items() if now.get(name) != text]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "gates.json")
+            path.write_bytes(told.document)
+            _artifacts(client, known).log_artifact(str(path))
         client.log_batch(run, tags=new)
 
 
