@@ -169,8 +169,8 @@ class WatchedServer(Server):
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Take what already waits at the door, then stop as uvicorn does, still watching."""
-        for _ in range(3):
-            await asyncio.sleep(0)
+        for _ in range(2):
+            await asyncio.sleep(0.02)
         watching = asyncio.ensure_future(self._watch())
         try:
             await super().shutdown(sockets)
@@ -178,9 +178,13 @@ class WatchedServer(Server):
             watching.cancel()
 
     async def _watch(self) -> None:
+        """Sweep as before; what was let in at the last moment drains as well."""
         while True:
-            await asyncio.sleep(TICKS / 10)
+            await asyncio.sleep(0.1)
             self.sweep()
+            for each in list(self.server_state.connections):
+                if isinstance(each, Connection) and not each.draining:
+                    each.shutdown()
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:

@@ -16,6 +16,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ _PATIENCE = 3.0
 """Seconds in which a port may become free, for a server that was killed lets go of it only then."""
 _YOUNG = 2.0
 """A worker that dies younger is not started again at once."""
+_SO_ATTACH_FILTER = 26
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -172,6 +174,13 @@ class _Worker(WatchedServer):
         super().__init__(config)
         self._face, self._ready, self._parent = face, ready, parent
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody come to the door any more, unless others serve at it, and stop."""
+        if self._parent is None:
+            for each in sockets or []:
+                _let_nobody_in(each)
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         import asyncio
@@ -287,6 +296,7 @@ class _Crew:
 
     def _end(self) -> None:
         """Stop all workers, after what is in flight; kill who takes too long."""
+        _let_nobody_in(self._listening)
         self._listening.close()
         for pid in self._born:
             with contextlib.suppress(ProcessLookupError):
@@ -342,6 +352,24 @@ def _bound(place: Place) -> socket.socket:
             ) from error
         made.setblocking(False)
         return made
+
+
+def _let_nobody_in(listening: socket.socket) -> None:
+    """Let new connections wait outside of a socket that is about to be closed.
+
+    The kernel makes connections before we take them, and breaks those that are not taken when the
+    socket is closed, with what their clients sent already. A filter that passes no packet (man 7
+    socket, SO_ATTACH_FILTER) stops new ones, so that all there are can be taken first; who waited
+    outside is refused once it is closed, and has sent nothing.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET, 0 bytes
+    program = struct.pack("HP", 1, ctypes.addressof(drop))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _raise_file_limit(settings: ServeSettings) -> None:
