@@ -113,11 +113,10 @@ def false_better(simulations: int) -> str:
 
 def other_tasks(simulations: int) -> str:
     """Return how often one of two equally good models of other tasks is called better."""
-    times = simulations // 2
     rows = []
-    for task, names in (
-        ("multiclass", ("accuracy", "f1_macro", "log_loss", "roc_auc_ovr")),
-        ("regression", ("mae", "rmse", "r2", "poisson_deviance")),
+    for task, times, names in (
+        ("multiclass", simulations // 2, ("accuracy", "f1_macro", "log_loss", "roc_auc_ovr")),
+        ("regression", simulations, ("mae", "rmse", "r2", "poisson_deviance")),
     ):
         for world in [World(n, clustered) for clustered in (False, True) for n in (200, 1000)]:
             design, generator = world.design(), np.random.default_rng([6, world.rows])
@@ -128,13 +127,14 @@ def other_tasks(simulations: int) -> str:
                     found = gain(METRICS[name], first, second, design)
                     better[name] += (found.low > 0) + (found.high < 0)
             shares = [f"{name}: {_share(better[name] / (2 * times))}" for name in names]
-            rows.append([task, _kind(world), f"{world.rows:,}", *shares])
+            error = math.sqrt(NOMINAL * (1 - NOMINAL) / (2 * times))
+            sets = f"{times:,} ({error:.4f})"
+            rows.append([task, _kind(world), f"{world.rows:,}", sets, *shares])
             _tell(rows[-1])
-    error = math.sqrt(NOMINAL * (1 - NOMINAL) / (2 * times))
     return (
         "## False better in other tasks\n\nFour classes, and counts of a skewed Poisson mean. The "
-        f"same with {times:,} test sets a row (standard error of a share: {error:.4f}).\n\n"
-        + _table(["task", "rows drawn", "n", *[""] * 4], rows)
+        "same; in brackets the standard error of a share.\n\n"
+        + _table(["task", "rows drawn", "n", "test sets", *[""] * 4], rows)
     )
 
 
@@ -216,10 +216,10 @@ def power(simulations: int) -> str:
 
 def equal_groups(simulations: int) -> str:
     """Return how often groups that do not differ fail the rule about groups."""
-    times = max(simulations // 2, 100)
     names = ("recall", "calibration_gap", "selection_rate", "roc_auc")
     rows = []
-    for count in (2, 5):
+    # Five groups are ten pairs and cost as much.
+    for count, times in ((2, simulations * 3 // 2), (5, simulations // 2)):
         for world in [World(400 * count, False), World(400 * count, True)]:
             design = world.design(resamples=500)
             codes = world.codes()
@@ -232,14 +232,15 @@ def equal_groups(simulations: int) -> str:
                     failed[name] += groups.judge(max_difference=0).outcome == "fail"
                     passed[name] += groups.judge(max_difference=0.1).outcome == "pass"
             shares = [f"{failed[name] / times:.3f} / {passed[name] / times:.2f}" for name in names]
-            rows.append([_kind(world), str(count), f"{world.rows:,}", *shares])
+            error = math.sqrt(NOMINAL * (1 - NOMINAL) / times)
+            sets = f"{times:,} ({error:.4f})"
+            rows.append([_kind(world), str(count), f"{world.rows:,}", sets, *shares])
             _tell(rows[-1])
-    error = math.sqrt(NOMINAL * (1 - NOMINAL) / times)
     return (
         "## Equal groups\n\nHow often groups that do not differ fail though no difference at all "
         f"is allowed (nominal {NOMINAL:g}) / how often they pass where 0.1 is allowed; about 400 "
-        f"rows and 120 positives a group, {times:,} test sets each (standard error of the first: "
-        f"{error:.4f}).\n\n" + _table(["rows drawn", "groups", "n", *names], rows)
+        "rows and 120 positives a group. In brackets the standard error of the first share.\n\n"
+        + _table(["rows drawn", "groups", "n", "test sets", *names], rows)
     )
 
 

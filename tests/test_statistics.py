@@ -375,6 +375,44 @@ def test_three_clusters_reach_beyond_their_resamples(samples: tuple[Sample, Samp
     assert [found.low, found.high] == pytest.approx([found.value - reach, found.value + reach])
 
 
+def test_few_large_losses_make_no_model_better() -> None:
+    """Of two equal models with a few large losses, the better is found in 5 of 100 cases at most.
+
+    By percentiles alone it is 6, and no less where the gain is a share of what the other has.
+    """
+    rng = np.random.default_rng(0)
+    design = Design.of(200, resamples=500)
+    better = {False: 0, True: 0}
+    for _ in range(300):
+        models = [Sample("regression", np.zeros(200), rng.lognormal(0, 1.5, 200)) for _ in "ab"]
+        for relative in better:
+            found = gain(METRICS["mae"], models[0], models[1], design, relative=relative)
+            better[relative] += (found.low > 0) + (found.high < 0)
+    assert max(better.values()) <= 0.05 * 600
+
+
+def test_bounds_are_never_nearer_than_students(clusters_design: Design) -> None:
+    """A skewed mean has its percentile on the side of the skew, and Student's on the other."""
+    loss = np.random.default_rng(0).lognormal(0, 1.5, 900)
+    found = estimate(METRICS["mae"], Sample("regression", np.zeros(900), loss), clusters_design)
+    reach = scipy.stats.t.ppf(0.95, found.freedom) * found.error
+    assert found.low == pytest.approx(found.value - reach)
+    assert found.high > found.value + 1.02 * reach
+
+
+def test_a_share_of_almost_nothing_is_no_error_without_end() -> None:
+    """The error of a relative gain is by its slopes, whatever a few denominators near 0 do."""
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 2, 400)
+    models = [Sample("binary", target, rng.uniform(0, 1, 400)) for _ in "ab"]
+    found, plain = (
+        gain(METRICS["calibration_gap"], models[0], models[1], Design.of(400), relative=relative)
+        for relative in (True, False)
+    )
+    other = abs(estimate(METRICS["calibration_gap"], models[1], Design.of(400)).value)
+    assert found.error < 3 * plain.error / other
+
+
 def test_what_has_never_happened_is_not_impossible() -> None:
     """A recall of 60 out of 60 has the exact lower bound of Clopper and Pearson, and so an area."""
     target = np.repeat([1, 0], [60, 240])
@@ -472,7 +510,7 @@ def test_a_relative_gain_is_a_share_of_the_other(
         relative = gain(metric, *samples, clusters_design, relative=True)
         other = estimate(metric, samples[1], clusters_design).value
         assert relative.value == pytest.approx(absolute.value / other)
-        assert relative.low == pytest.approx(absolute.low / other, abs=0.2 * relative.error)
+        assert relative.low == pytest.approx(absolute.low / other, abs=0.25 * relative.error)
 
 
 def test_best_at_zero_means_nearer_to_zero(clusters_design: Design) -> None:

@@ -197,23 +197,30 @@ def _normal(found: Spread, freedom: int, confidence: float, *, logit: bool) -> t
 
 
 def _resampled(found: Spread, freedom: int, confidence: float) -> tuple[float, float]:
-    """Return the expanded percentile bounds of draws.
+    """Return the expanded percentile bounds of draws, or Student's where those are further out.
 
     Efron's percentile interval is that of a normal distribution with the variance divided by the
     number of units: too narrow for few. Taking the quantiles further out mends both (Hesterberg
     2015, The American Statistician 69, section 5.3). A draw that does not exist could be
-    anything, so it counts as the worst on either side. Quantiles that lie beyond all draws, as
-    those of three clusters do, are Student's.
+    anything, so it counts as the worst on either side.
+
+    Where a few large losses make most of a sum, draws crowd around those that have each of them
+    once, and percentiles are too near: of two equally good models of such counts, one is called
+    better in 6.2 instead of 5 of 100 cases. Student's t keeps its level there (Efron 1969, Journal
+    of the American Statistical Association 64; Benjamini 1983, 78), and not where a metric is
+    skewed, in which percentiles are further out on the side that matters. Corrections for skewness
+    (the bootstrap of t, BCa, Hall 1992) take the noise of such losses for skewness and err in 8.
     """
     assert found.draws is not None
+    low, high = _normal(found, freedom, confidence, logit=False)
     reach = math.sqrt((freedom + 1) / freedom) * float(special.stdtrit(freedom, confidence))
     rank = int(special.ndtr(-reach) * (len(found.draws) + 1))
     if rank < 1:
-        return _normal(found, freedom, confidence, logit=False)
+        return low, high  # so few units that no draw lies as far out
     unknown = np.isnan(found.draws)
     rising = np.sort(np.where(unknown, -np.inf, found.draws))
     falling = np.sort(np.where(unknown, np.inf, found.draws))
-    return float(rising[rank - 1]), float(falling[-rank])
+    return min(low, float(rising[rank - 1])), max(high, float(falling[-rank]))
 
 
 def _paired(

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from mlnb.gates.evidence import Evidence
 from mlnb.gates.language import Rule
-from mlnb.gates.verdicts import Finding
+from mlnb.gates.verdicts import Finding, Verdict
+from mlnb.statistics import Estimate, detectable
 
 Found = tuple[list[Finding], list[str]]
 """Findings, and what was skipped and why."""
@@ -36,6 +37,31 @@ def kind_of(rule: Rule) -> Kind:
     """Return the module that judges ``rule``."""
     module: Any = importlib.import_module(f"{__name__}.{rule.kind}")
     return module  # type: ignore[no-any-return]
+
+
+def measured(
+    subject: str,
+    verdict: Verdict,
+    words: str,
+    found: Estimate,
+    least: float | None,
+    most: float | None = None,
+) -> Finding:
+    """Return the finding that rests on an estimate, and on how it was made."""
+    return Finding(
+        subject,
+        verdict,
+        words,
+        found.value,
+        found.low,
+        found.high,
+        least,
+        most,
+        found.rows,
+        found.clusters,
+        found.method,
+        detectable(found),
+    )
 
 
 def listed(names: Iterable[object]) -> str:

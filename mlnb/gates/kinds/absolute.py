@@ -6,17 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlnb.gates.evidence import Evidence
-from mlnb.gates.kinds import Found, listed
+from mlnb.gates.kinds import Found, listed, measured
 from mlnb.gates.language import Absolute
 from mlnb.gates.verdicts import Finding, Verdict
-from mlnb.statistics import (
-    Estimate,
-    Metric,
-    Sample,
-    detectable,
-    estimate,
-    metric_named,
-)
+from mlnb.statistics import Estimate, Metric, Sample, estimate, metric_named
 
 Mask = npt.NDArray[np.bool_]
 
@@ -79,20 +72,8 @@ def _judged(
     least, most = rule.min, rule.max
     if metric.better == "zero" and most is not None and least is None:
         least = -most  # it is as bad on either side
-    return Finding(
-        subject,
-        _verdict(found, least, most),
-        _words(metric, found, least, most),
-        found.value,
-        found.low,
-        found.high,
-        least,
-        most,
-        found.rows,
-        found.clusters,
-        found.method,
-        detectable(found),
-    )
+    words = _words(metric, found, least, most)
+    return measured(subject, _verdict(found, least, most), words, found, least, most)
 
 
 def _verdict(found: Estimate, least: float | None, most: float | None) -> Verdict:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mlnb.gates.evidence import Evidence
-from mlnb.gates.kinds import Found
+from mlnb.gates.kinds import Found, measured
 from mlnb.gates.language import Against
 from mlnb.gates.verdicts import Finding, Verdict
-from mlnb.statistics import Estimate, detectable, gain, metric_named
+from mlnb.statistics import Estimate, gain, metric_named
 
 
 def asks(rule: Against) -> str:
@@ -41,23 +43,9 @@ def judge(rule: Against, evidence: Evidence) -> Found:
         return [Finding("all rows", verdict, words, 0.0, 0.0, 0.0, least, rows=len(ours))], []
     found = gain(metric, ours, theirs, evidence.design(rule.cluster), confidence, relative=relative)
     least = -margin if rule.tolerance is not None else margin
-    verdict = _verdict(rule, found, least)
-    return [
-        Finding(
-            "all rows",
-            verdict,
-            _words(rule, found, relative),
-            found.value,
-            found.low,
-            found.high,
-            least,
-            None,
-            found.rows,
-            found.clusters,
-            f"paired, {found.method}",
-            detectable(found),
-        )
-    ], []
+    words = _words(rule, found, relative)
+    found = replace(found, method=f"paired, {found.method}")
+    return [measured("all rows", _verdict(rule, found, least), words, found, least)], []
 
 
 def _first(evidence: Evidence) -> Finding:

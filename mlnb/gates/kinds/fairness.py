@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 from mlnb.errors import MlnbError
 from mlnb.gates.evidence import Evidence
-from mlnb.gates.kinds import Found, listed
+from mlnb.gates.kinds import Found, listed, measured
 from mlnb.gates.language import Fairness
 from mlnb.gates.verdicts import Finding
 from mlnb.statistics import (
     Groups,
     Pair,
     ScarceError,
-    detectable,
     group_differences,
     metric_named,
 )
@@ -70,6 +69,7 @@ def _findings(
     name: str, rule: Fairness, groups: Groups, pairs: tuple[Pair, ...]
 ) -> Iterator[Finding]:
     for pair in pairs:
+        subject = f"{name}: {pair.first}, {pair.second}"
         values = (groups.values[each] for each in (pair.first, pair.second))
         told = " and ".join(f"{each.value:.4g}" for each in values)
         least: float | None
@@ -81,19 +81,6 @@ def _findings(
             found, least, most = pair.ratio, rule.min_ratio, None
             words = f"{told}: ratio {found.value:.3g}, {found.low:.3g} to {found.high:.3g}"
         else:
-            yield Finding(f"{name}: {pair.first}, {pair.second}", pair.outcome, f"{told}: no ratio")
+            yield Finding(subject, pair.outcome, f"{told}: no ratio")
             continue
-        yield Finding(
-            f"{name}: {pair.first}, {pair.second}",
-            pair.outcome,
-            words,
-            found.value,
-            found.low,
-            found.high,
-            least,
-            most,
-            found.rows,
-            found.clusters,
-            found.method,
-            detectable(found),
-        )
+        yield measured(subject, pair.outcome, words, found, least, most)
