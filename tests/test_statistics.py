@@ -391,13 +391,21 @@ def test_few_large_losses_make_no_model_better() -> None:
     assert max(better.values()) <= 0.05 * 600
 
 
-def test_bounds_are_never_nearer_than_students(clusters_design: Design) -> None:
-    """A skewed mean has its percentile on the side of the skew, and Student's on the other."""
-    loss = np.random.default_rng(0).lognormal(0, 1.5, 900)
-    found = estimate(METRICS["mae"], Sample("regression", np.zeros(900), loss), clusters_design)
-    reach = scipy.stats.t.ppf(0.95, found.freedom) * found.error
-    assert found.low == pytest.approx(found.value - reach)
-    assert found.high > found.value + 1.02 * reach
+def test_no_comparison_is_nearer_than_students(
+    samples: tuple[Sample, Sample], clusters_design: Design
+) -> None:
+    """Bounds of a difference reach as far as Student's at least, and further where it is skewed."""
+    for name in ("f1", "brier", "log_loss", "calibration_gap"):
+        found = difference(METRICS[name], *samples, clusters_design)
+        reach = scipy.stats.t.ppf(0.95, found.freedom) * found.error * (1 - 1e-9)
+        assert found.low <= found.value - reach
+        assert found.high >= found.value + reach
+    zeros, loss = np.zeros(900), np.random.default_rng(0).lognormal(0, 1.5, 900)
+    models = [Sample("regression", zeros, each) for each in (loss, zeros)]
+    skewed = difference(METRICS["mae"], models[0], models[1], clusters_design)
+    reach = scipy.stats.t.ppf(0.95, skewed.freedom) * skewed.error
+    assert skewed.low == pytest.approx(skewed.value - reach)
+    assert skewed.high > skewed.value + 1.02 * reach
 
 
 def test_a_share_of_almost_nothing_is_no_error_without_end() -> None:

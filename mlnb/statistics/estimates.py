@@ -71,7 +71,8 @@ def difference(
         StatisticsError: the samples are not of the same rows, or the metric does not exist.
     """
     reading = _paired(metric, first, second, design, rows)
-    return bounded(reading, _DIFFERENCE, confidence, within=(-1.0, 1.0) if metric.share else None)
+    within = (-1.0, 1.0) if metric.share else None
+    return bounded(reading, _DIFFERENCE, confidence, within=within, paired=True)
 
 
 def gain(
@@ -96,16 +97,15 @@ def gain(
     if metric.better == "zero":
         reading = reading.absolute()
     if not relative:
-        found = bounded(
-            reading, _DIFFERENCE, confidence, within=(-1.0, 1.0) if metric.share else None
-        )
+        within = (-1.0, 1.0) if metric.share else None
+        found = bounded(reading, _DIFFERENCE, confidence, within=within, paired=True)
     elif reading.values[1] == 0:
         raise StatisticsError(
             f"{metric.name} of what is compared with is 0, and a gain cannot be a share of that",
             remedy="Write the gain as a number instead of a percentage.",
         )
     else:
-        found = bounded(reading, _RELATIVE, confidence)
+        found = bounded(reading, _RELATIVE, confidence, paired=True)
     return found if metric.better == "higher" else found.mirrored()
 
 
@@ -134,6 +134,7 @@ def bounded(
     *,
     parts: tuple[int, ...] | None = None,
     within: tuple[float, float] | None = None,
+    paired: bool = False,
 ) -> Estimate:
     """Return ``function`` of the values of ``reading`` with its bounds.
 
@@ -143,6 +144,8 @@ def bounded(
         confidence: one-sided, between 0.5 and 1.
         parts: those that the function uses; None: all.
         within: the range outside of which there is nothing.
+        paired: it compares two models on the same rows, so that bounds are no nearer than
+            Student's (see ``_no_nearer``).
     """
     if not 0.5 < confidence < 1:
         raise StatisticsError(f"the confidence must lie between 0.5 and 1, not at {confidence}")
@@ -164,6 +167,11 @@ def bounded(
         if len(used) == 1:
             noise = Spread(0.0, found.error, reading.noise[:, used[0]])
             low = max(found.value - _resampled(noise, freedom, confidence)[1], 0.0)
+    if paired and found.draws is not None:
+        # By its slopes, or a share of almost nothing in a few draws would be all of the error.
+        tangent = linear(*function.slopes(reading.values))
+        found = found._replace(error=reading.spread(tangent, freedom).error)
+        low, high = _no_nearer((low, high), found, freedom, confidence)
     if within is not None:
         low, high = max(low, within[0]), min(high, within[1])
     masks = [reading.parts[number].rows for number in used]
@@ -197,30 +205,39 @@ def _normal(found: Spread, freedom: int, confidence: float, *, logit: bool) -> t
 
 
 def _resampled(found: Spread, freedom: int, confidence: float) -> tuple[float, float]:
-    """Return the expanded percentile bounds of draws, or Student's where those are further out.
+    """Return the expanded percentile bounds of draws.
 
     Efron's percentile interval is that of a normal distribution with the variance divided by the
     number of units: too narrow for few. Taking the quantiles further out mends both (Hesterberg
     2015, The American Statistician 69, section 5.3). A draw that does not exist could be
-    anything, so it counts as the worst on either side.
-
-    Where a few large losses make most of a sum, draws crowd around those that have each of them
-    once, and percentiles are too near: of two equally good models of such counts, one is called
-    better in 6.2 instead of 5 of 100 cases. Student's t keeps its level there (Efron 1969, Journal
-    of the American Statistical Association 64; Benjamini 1983, 78), and not where a metric is
-    skewed, in which percentiles are further out on the side that matters. Corrections for skewness
-    (the bootstrap of t, BCa, Hall 1992) take the noise of such losses for skewness and err in 8.
+    anything, so it counts as the worst on either side. Quantiles that lie beyond all draws, as
+    those of three clusters do, are Student's.
     """
     assert found.draws is not None
-    low, high = _normal(found, freedom, confidence, logit=False)
     reach = math.sqrt((freedom + 1) / freedom) * float(special.stdtrit(freedom, confidence))
     rank = int(special.ndtr(-reach) * (len(found.draws) + 1))
     if rank < 1:
-        return low, high  # so few units that no draw lies as far out
+        return _normal(found, freedom, confidence, logit=False)
     unknown = np.isnan(found.draws)
     rising = np.sort(np.where(unknown, -np.inf, found.draws))
     falling = np.sort(np.where(unknown, np.inf, found.draws))
-    return min(low, float(rising[rank - 1])), max(high, float(falling[-rank]))
+    return float(rising[rank - 1]), float(falling[-rank])
+
+
+def _no_nearer(
+    bounds: tuple[float, float], found: Spread, freedom: int, confidence: float
+) -> tuple[float, float]:
+    """Return bounds of a comparison, or Student's where those are further out.
+
+    Where a few large losses make most of a sum, percentiles of draws are too near: of two equally
+    good models of such counts, one is called better in 6.2 instead of 5 of 100 cases. Differences
+    of equally good models are symmetric, and for these Student's t keeps its level however heavy
+    the tails (Efron 1969, Journal of the American Statistical Association 64; Benjamini 1983, the
+    same, 78). Corrections for skewness (bootstrap of t, BCa, Hall 1992) take the noise of such
+    losses for skewness and err in 8 to 9.
+    """
+    low, high = _normal(found, freedom, confidence, logit=False)
+    return min(low, bounds[0]), max(high, bounds[1])
 
 
 def _paired(

@@ -135,11 +135,7 @@ class Reading:
         if self.draws is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 draws = function.of(self.draws)
-            # By the slopes, or a share of almost nothing in a few draws would be all there is.
-            slopes = function.slopes(self.values)
-            used = np.flatnonzero(slopes)
-            moves = (self.draws[:, used] * slopes[used]).sum(axis=1)
-            known = moves[np.isfinite(moves)]
+            known = draws[np.isfinite(draws)]
             error = float(known.std(ddof=1)) if len(known) > 1 else math.inf
             # Resamples vary around the mean of the sample, not around the truth.
             return Spread(value, math.sqrt(_corrected(freedom + 1)) * error, draws)
