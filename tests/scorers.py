@@ -133,6 +133,9 @@ STEPS: dict[str, Build] = {
         SimpleImputer(), FunctionTransformer(np.clip, kw_args={"a_min": 1, "a_max": 40})
     ),
     "bins": lambda: numbers(SimpleImputer(), KBinsDiscretizer(4, encode="onehot-dense")),
+    "bins of what may be missing": lambda: numbers(
+        KBinsDiscretizer(3, encode="ordinal", strategy="uniform"), names=["age", "visits"]
+    ),
     "bins in order": lambda: numbers(SimpleImputer(), KBinsDiscretizer(4, encode="ordinal")),
     "one-hot": lambda: texts(hot(), "site", "plan", "level", "step", "insured", "visits"),
     "one-hot, first left out": lambda: texts(hot(drop="first"), "site", "plan", "step"),
