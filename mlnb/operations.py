@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -25,6 +26,60 @@ def add_commands(add: Add) -> None:
         "--workers", type=_workers, default=1, metavar="N", help="processes (default %(default)s)"
     )
     serve.add_argument("--insecure", action="store_true", help="let everybody in, without tokens")
+
+    image = add("image", _image, "Build a container image of the server and what was promoted.")
+    image.add_argument("--env", default="production", metavar="ENV", help="(default %(default)s)")
+    image.add_argument("--tag", help="name of the image (default NAME-ENV:VERSION)")
+    image.add_argument("--engine", help="docker, podman or buildah (default the first installed)")
+    image.add_argument(
+        "--base", metavar="IMAGE", help="to start from, with this Python (default python:X.Y-slim)"
+    )
+    image.add_argument(
+        "--to", type=Path, metavar="DIR", help="write the build context there, and build nothing"
+    )
+    image.add_argument("--insecure", action="store_true", help="let everybody in, without tokens")
+
+    manifests = add("manifests", _manifests, "Write the manifests of a server on Kubernetes.")
+    manifests.add_argument("image", metavar="IMAGE", help="by its digest: NAME@sha256:...")
+    manifests.add_argument(
+        "--env", default="production", metavar="ENV", help="(default %(default)s)"
+    )
+    manifests.add_argument(
+        "--to", type=Path, default=Path("kubernetes"), metavar="DIR", help="(default %(default)s)"
+    )
+
+
+def _image(options: argparse.Namespace) -> int:
+    from mlnb.deploy import container, context
+    from mlnb.project import find
+
+    project = find()
+    engine = None if options.to else container.find_engine(options.engine)
+    folder = options.to or project.state / "image" / options.env
+    made = context.write_context(
+        project, options.env, folder, base=options.base, insecure=options.insecure
+    )
+    for remark in made.remarks:
+        print(f"note: {remark}")
+    if engine is None:
+        print(f"The build context of version {made.statement.version} is in {folder}")
+        return 0
+    tag = options.tag or made.tag
+    number = container.build(folder, tag, engine=engine)
+    print(f"{tag} is version {made.statement.version} of {options.env}: {number[:12]}")
+    return 0
+
+
+def _manifests(options: argparse.Namespace) -> int:
+    from mlnb.deploy import kubernetes
+    from mlnb.project import find
+
+    project = find()
+    files = kubernetes.render(kubernetes.cluster(project, options.env), options.env, options.image)
+    for name in kubernetes.write(options.to, files):
+        print(f"wrote {options.to / name}")
+    print(f"Now run: kubectl apply -k {options.to / 'overlays' / options.env}")
+    return 0
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -165,5 +165,6 @@ def _run(command: Sequence[str], failed: str, **variables: str) -> str:
 
 
 def _last(text: str) -> str:
+    """Return the last lines of what an engine said; the reason stands above where it stopped."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return "\n  ".join(lines[-5:]) or "it said nothing"

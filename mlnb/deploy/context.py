@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,11 @@ ROOT = "/srv/mlnb"
 WRITABLE = (f"{ROOT}/.mlnb/serving", f"{ROOT}/.mlnb/predictions", "/tmp")
 """All that the server writes to; the rest of its root may be read-only."""
 
-_SERVED = ("people", "policy")
+_SERVED = ("people", "policy", "serve")
 """The settings in [tool.mlnb] that the server reads."""
 _WRITTEN = {
-    *("Dockerfile", "mlnb", "project", "requirements.txt", "sbom.cdx.json", "wheels", "writable"),
+    *("Dockerfile", "install.py", "mlnb", "project", "requirements.txt", "sbom.cdx.json"),
+    *("wheels", "writable"),
 }
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -49,7 +51,7 @@ class Context:
 
     Attributes:
         folder: where it lies.
-        environment: whose statement is in it.
+        name: of the image.
         statement: the statement.
         bundles: digests of the bundles in it.
         base: the image that it starts from.
@@ -57,7 +59,7 @@ class Context:
     """
 
     folder: Path
-    environment: str
+    name: str
     statement: trust.Statement
     bundles: tuple[str, ...]
     base: str
@@ -65,12 +67,17 @@ class Context:
 
     @property
     def tag(self) -> str:
-        """A tag for the image: the version, and the number of the statement."""
-        return f"{self.statement.version}-{self.statement.counter}"
+        """What to call the image: the project, the environment, and the version."""
+        return f"{self.name}:{self.statement.version}"
 
 
 def write_context(
-    project: Project, environment: str, folder: Path, *, base: str | None = None
+    project: Project,
+    environment: str,
+    folder: Path,
+    *,
+    base: str | None = None,
+    insecure: bool = False,
 ) -> Context:
     """Write the build context of ``environment`` to ``folder``, which must be empty or new.
 
@@ -79,11 +86,18 @@ def write_context(
         environment: whose statement to serve.
         folder: where to write it; wheels that lie there already are taken again.
         base: an image with this Python, by digest if it is to be reproducible.
+        insecure: let everybody ask the server who reaches it, without a token.
 
     Raises:
-        MlnbError: nothing trusted is published there, a bundle is missing, or a package is not
-            locked with hashes or has no wheel for Linux.
+        MlnbError: nothing trusted is published there, a bundle is missing, a package is not locked
+            with hashes or has no wheel for Linux, or there is no token to tell who asks.
     """
+    if not insecure and not _tokens(project):
+        raise DeployError(
+            "a container listens to other machines, and there is no token to tell who asks",
+            remedy="Make one with `mlnb tokens new PERSON`; or let everybody in who reaches it,"
+            " with --insecure, where the network decides who does.",
+        )
     statement = published(project, environment)
     bundles = [_bundle(project, digest) for digest in named(statement)]
     pinned = packages.requirements(project, bundles)
@@ -95,13 +109,15 @@ def write_context(
     _write_project(project, environment, bundles, folder / "project")
     for path in WRITABLE[:2]:
         (folder / "writable" / Path(path).name).mkdir(parents=True)
-    name = f"{title(project)}-{environment}"
+    name = f"{slug(project)}-{environment}"
     digests = tuple(each.digest for each in bundles)
     bill = sbom.bill(pinned.decode(), name=name, version=str(statement.version), bundles=digests)
     write_bytes(folder / "sbom.cdx.json", bill)
-    write_text(folder / "Dockerfile", _dockerfile(name, environment, statement, base))
+    script = template("install.py.j2").render(unneeded=packages.UNNEEDED)
+    write_text(folder / "install.py", script)
+    write_text(folder / "Dockerfile", _dockerfile(name, statement, base, insecure))
     _settle_modes(folder)
-    return Context(folder, environment, statement, digests, base, tuple(_remarks(base, bundles)))
+    return Context(folder, name, statement, digests, base, tuple(_remarks(base, bundles)))
 
 
 def published(project: Project, environment: str) -> trust.Statement:
@@ -155,6 +171,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def _tokens(project: Project) -> bool:
+    """Whether there is a token that counts."""
+    from mlnb.people.tokens import known_tokens
+
+    now = datetime.now(UTC)
+    return any(not each.fault(now) for each in known_tokens(project))
+
+
 def _bundle(project: Project, digest: str) -> Bundle:
     from mlnb.store import open_store
 
@@ -198,14 +222,11 @@ def _write_project(project: Project, environment: str, bundles: list[Bundle], fo
 
 
 def _settings(project: Project) -> str:
-    """Return the settings that the server reads as TOML."""
-    try:
-        content = tomllib.loads((project.root / "pyproject.toml").read_text(encoding="utf-8"))
-        table = content.get("tool", {}).get("mlnb", {})
-    except FileNotFoundError:
-        table = {}
-    kept = [f"{name} = {_toml(table[name])}\n" for name in _SERVED if name in table]
-    return "".join(["[tool.mlnb]\n", *kept])
+    """Return the settings that the server reads as TOML; what it is called is one of them."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", project.root.name).strip("-._")[:63]
+    told = {each: dict(getattr(project.settings, each)) for each in _SERVED}
+    told["serve"] = {"name": name or "model"} | told["serve"]
+    return "".join(["[tool.mlnb]\n", *(f"{key} = {_toml(told[key])}\n" for key in _SERVED)])
 
 
 def _toml(value: Any) -> str:
@@ -218,9 +239,11 @@ def _toml(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str | bool | int | float) else str(value)
 
 
-def _dockerfile(name: str, environment: str, statement: trust.Statement, base: str) -> str:
+def _dockerfile(name: str, statement: trust.Statement, base: str, insecure: bool) -> str:
     from mlnb import __version__
 
+    environment = statement.environment
+    arguments = ["--env", environment, "--host", "0.0.0.0", "--port", str(PORT)]
     labels = {
         "org.opencontainers.image.title": name,
         "org.opencontainers.image.version": str(statement.version),
@@ -234,19 +257,23 @@ def _dockerfile(name: str, environment: str, statement: trust.Statement, base: s
         environment=environment,
         version=statement.version,
         base=base,
-        prune=["python", "-c", packages.PRUNE, *packages.UNNEEDED],
         labels=list(labels.items()),
         root=ROOT,
         user=USER,
         port=PORT,
-        arguments=["--env", environment, "--host", "0.0.0.0", "--port", str(PORT)],
+        arguments=[*arguments, *(["--insecure"] if insecure else [])],
     )
 
 
 def _settle_modes(folder: Path) -> None:
-    """Let everybody read and nobody but the owner write, whatever the mask of new files is."""
+    """Let everybody read and nobody but the owner write, whatever the mask of new files is.
+
+    But for the folders that the server writes to: what is mounted there takes over their modes.
+    """
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in (folder / "writable").iterdir():
+        path.chmod(0o1777)
 
 
 def _remarks(base: str, bundles: list[Bundle]) -> Iterator[str]:
@@ -258,6 +285,7 @@ def _remarks(base: str, bundles: list[Bundle]) -> Iterator[str]:
             yield f"{each.digest[:19]} is not compiled, so all its packages are in: {made.why}"
 
 
-def title(project: Project) -> str:
-    """Return what the project's servers are called."""
-    return project.settings.experiment or project.root.name
+def slug(project: Project) -> str:
+    """Return what the project's servers are called: its experiment, in lower case."""
+    name = project.settings.experiment or project.root.name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "model"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlnb.deploy import kustomize, rules
-from mlnb.deploy.context import PORT, USER, WRITABLE, template, title
+from mlnb.deploy.context import PORT, USER, WRITABLE, slug, template
 from mlnb.deploy.errors import DeployError
 from mlnb.errors import did_you_mean
 from mlnb.files import write_text
@@ -81,8 +81,8 @@ def cluster(project: Project, environment: str) -> Cluster:
     Raises:
         DeployError: an unknown setting, or one that is not what it must be.
     """
-    name = re.sub(r"[^a-z0-9-]+", "-", title(project).lower()).strip("-")[:40].strip("-")
-    defaults = Cluster(name=name or "model", namespace=f"{name or 'model'}-{environment}")
+    name = slug(project)
+    defaults = Cluster(name=name, namespace=f"{name}-{environment}")
     table = dict(project.settings.kubernetes)
     mine = {key: table.pop(key) for key in [*table] if isinstance(table[key], dict)}
     gateway = mine.pop("gateway", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlnb.deploy.errors import DeployError
+from mlnb.files import digest_file
 from mlnb.project import Project
 
 if TYPE_CHECKING:
@@ -37,18 +39,6 @@ UNNEEDED = (
     "onnxruntime/capi/libonnxruntime.so.*",
 )
 """What the packages bring that no server imports: a third of their size."""
-
-PRUNE = """\
-import pathlib, shutil, sys
-for pattern in sys.argv[1:]:
-    for path in sorted(pathlib.Path("/opt/packages").glob(pattern)):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.exists():
-            path.unlink()
-"""
-
-"""Takes away files of the patterns that it is called with."""
 
 _LOCKS = ("requirements.lock", "requirements.txt")
 _GLIBC = 36
@@ -88,6 +78,12 @@ def fetch_wheels(folder: Path) -> None:
     """Fetch the wheel of each requirement for Linux, as pip is set up here, and nothing else."""
     wheels = folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
+    wanted = (folder / "requirements.txt").read_text()
+    for path in wheels.iterdir():
+        if digest_file(path) not in wanted:
+            path.unlink()
+    if len(list(wheels.iterdir())) == len(re.findall(r"^\S+==", wanted, re.MULTILINE)):
+        return
     machine = platform.machine().replace("AMD64", "x86_64").replace("arm64", "aarch64")
     tags = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC, 4, -1)]
     tags += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
@@ -107,8 +103,3 @@ def fetch_wheels(folder: Path) -> None:
             where="requirements.txt",
             remedy="Run `python -m ensurepip`." if missing else "",
         )
-    wanted = (folder / "requirements.txt").read_text()
-    for path in wheels.iterdir():
-        name, version = path.name.split("-")[:2]
-        if f"\n{name.replace('_', '-').lower()}=={version} " not in f"\n{wanted}":
-            path.unlink()
