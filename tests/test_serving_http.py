@@ -8,6 +8,7 @@ import http.client
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,12 +20,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pandas as pd
 import pytest
+import served
 import sums
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from promoted import alone, first, second  # noqa: F401
+from starlette.routing import Route
 
 from mlnb.bundle.errors import BundleError
 from mlnb.bundle.schema import Column, Schema
@@ -36,7 +39,6 @@ from mlnb.serving.access import Access, access_of, is_loopback
 from mlnb.serving.app import build
 from mlnb.serving.checks import checker
 from mlnb.serving.errors import RequestError, ServingError
-from mlnb.serving.process import running
 from mlnb.serving.settings import ServeSettings, settings_of
 
 ROW, SUM = sums.ROW, sums.SUM
@@ -115,7 +117,7 @@ def stricter(column: Column, value: Any) -> bool:
     return column.dtype == "float32" and isinstance(value, int | float) and abs(value) > 3.4e38
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(COLUMNS), st.lists(VALUES, min_size=1, max_size=3))
 def test_values_pass_as_conform_lets_them(column: Column, values: list[Any]) -> None:
     """What a server takes is what Schema.conform takes, as the same values; and the reverse."""
@@ -152,9 +154,8 @@ def test_values_pass_as_conform_lets_them(column: Column, values: list[Any]) -> 
 )
 def test_what_is_wrong_is_said(columns: Any, rows: Any, said: str) -> None:
     """A message names the row and the column, and what was expected."""
-    with pytest.raises(RequestError, match="(?s)") as caught:
+    with pytest.raises(RequestError, match=re.escape(said)):
         checker(sums.SCHEMA)(columns, rows)
-    assert said in str(caught.value)
 
 
 def test_numbers_whose_sum_overflows_pass() -> None:
@@ -498,7 +499,8 @@ def test_every_route_has_a_rule() -> None:
     routes = {
         (method, route.path)
         for route in face.inner.routes
-        for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
+        if isinstance(route, Route) and route.methods
+        for method in route.methods - {"HEAD"}
     }
     assert routes == set(face.rules)
     free = {path for (method, path), role in face.rules.items() if not role and method == "GET"}
@@ -598,15 +600,15 @@ class Load:
     """Clients that ask without pause, each on a connection that stays as long as it may."""
 
     def __init__(self, port: int, clients: int = 6) -> None:
-        self.answered, self.lost = 0, [""]
-        self.lost.clear()
+        self.answered = 0
+        self.lost: list[str] = []
         self._port, self._stop = port, threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         for each in self._threads:
             each.start()
 
     def _ask(self) -> None:
-        body = json.dumps({"inputs": ROW})
+        body, kind = json.dumps({"inputs": ROW}), {"Content-Type": "application/json"}
         while not self._stop.is_set():
             link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
             try:
@@ -686,5 +688,156 @@ def test_a_taken_port_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ServingError, match=f"127.0.0.1:{port}: cannot listen"):
+        with pytest.raises(ServingError, match=f"{port}: cannot listen"):
             sums.main(str(tmp_path), json.dumps({"port": port}))
+
+
+# --- Hostile requests --------------------------------------------------------------------------
+
+
+def test_hostile_requests(server: sums.Served) -> None:
+    """Some hundred: no 5xx, no part of a program, no growth; what the document allows is answered.
+
+    benchmarks/fuzz_serving.py sends thousands.
+    """
+    document = server.ask("GET", "/openapi.json")[1]
+    found = hostile.campaign(server.port, server.process.pid, document, 200, seed=1)
+    assert found.faults == []
+    assert found.requests == 201 and set(found.kinds) == {
+        "valid", "invalid", "changed", "spliced", "bytes", "raw", "huge",
+    }  # fmt: skip
+    assert found.answered == found.valid >= 0.05 * found.requests, found.refused[:3]
+    assert found.accepted == []
+    assert found.growth_mb < 50
+    assert server.ask("GET", "/ping")[0] == 200
+
+
+def test_hostile_requests_find_a_fault(tmp_path: Path) -> None:
+    """The control: of an engine with a planted fault, they find it; and nobody sees how it fell."""
+    with sums.summing(tmp_path, name="adder", planted=True) as server:
+        document = server.ask("GET", "/openapi.json")[1]
+        found = hostile.campaign(server.port, server.process.pid, document, 40, 1, huge_mb=2)
+    assert {status for _, status, _ in found.faults} == {500}
+    assert all(set(json.loads(body)) == {"error", "error_code", "request_id"}
+               for _, _, body in found.faults)  # fmt: skip
+    assert sums.CRASH in (tmp_path / "server.log").read_text()
+
+
+# --- The whole ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> served.Served:
+    """A project of two versions, the first of which is published; version n answers n."""
+    made = served.begun(tmp_path_factory.mktemp("whole") / "project", 2)
+    made.publish(1)
+    return made
+
+
+def serving(project: served.Served, *words: str) -> Any:
+    """Run ``mlnb serve`` in the project."""
+    root = project.project.root
+    folder = project.project.state / "serving" / "production"
+    return sums.started(["-m", "mlnb", "serve", "--port", "0", *words], folder, root)
+
+
+def test_serve(whole: served.Served) -> None:
+    """``mlnb serve`` answers with what is published, by each protocol, and follows it."""
+    row = dict(zip(served.COLUMNS, served.ROW, strict=True))
+    with serving(whole) as server:
+        status, said, headers = server.ask("POST", "/invocations", {"dataframe_records": [row]})
+        assert status == 200 and said["predictions"] == pytest.approx([1.0])
+        assert headers["x-model-version"] == "1"
+        assert headers["x-model-digest"] == whole.digests[1]
+        tensors = [
+            {"name": each["name"], "datatype": each["datatype"], "shape": [1], "data": [value]}
+            for each, value in zip(
+                server.ask("GET", "/v2/models/project")[1]["inputs"], served.ROW, strict=True
+            )
+        ]
+        said = server.ask("POST", "/v2/models/project/infer", {"inputs": tensors})[1]
+        assert said["model_version"] == "1" and said["outputs"][0]["data"] == pytest.approx([1.0])
+        assert server.ask("POST", "/invocations", {"inputs": row | {"age": "x"}})[0] == 422
+        text = server.ask("GET", "/metrics")[1].decode()
+        assert 'mlnb_requests_total{route="/invocations",status="422",version=""} 1.0' in text
+        whole.publish(2)
+
+        def moved() -> bool:
+            _, said, headers = server.ask("POST", "/invocations", {"inputs": row})
+            assert said["predictions"] == pytest.approx([float(headers["x-model-version"])])
+            return headers["x-model-version"] == "2"
+
+        patiently(moved)
+
+
+def test_serve_again_after_a_kill(whole: served.Served) -> None:
+    """After kill -9 of the parent and its workers under load, the same version answers again."""
+    row = dict(zip(served.COLUMNS, served.ROW, strict=True))
+    with serving(whole, "--workers", "2") as server:
+        version = server.ask("POST", "/invocations", {"inputs": row})[2]["x-model-version"]
+        pid = server.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert len(children) == 2
+        for each in (pid, *map(int, children)):
+            os.kill(each, signal.SIGKILL)
+        server.process.wait(60)
+    with serving(whole, "--port", str(server.port)) as again:
+        assert again.port == server.port
+        headers = again.ask("POST", "/invocations", {"inputs": row})[2]
+        assert headers["x-model-version"] == version
+
+
+def test_serve_imports_little(whole: served.Served) -> None:
+    """A server of a compiled scorer has neither MLflow, papermill, pandas nor scikit-learn."""
+    code = """
+import json, os, signal, sys, threading, time, urllib.request
+from mlnb.cli import main
+
+def look():
+    while not (notes := [n for n in os.listdir(FOLDER) if n.startswith("server-")]):
+        time.sleep(0.02)
+    address = json.load(open(f"{FOLDER}/{notes[0]}"))["address"]
+    for path, body in (("invocations", BODY), ("metrics", None), ("openapi.json", None)):
+        asked = urllib.request.Request(f"{address}/{path}", body)
+        asked.add_header("Content-Type", "application/json")
+        while True:
+            try:
+                assert urllib.request.urlopen(asked).status == 200
+                break
+            except urllib.error.URLError:
+                time.sleep(0.02)
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=look, daemon=True).start()
+sys.exit(main(["serve", "--port", "0"]))
+"""
+    folder = whole.project.state / "serving" / "production"
+    assert not list(folder.glob("server-*.json"))  # not even of the one that was killed
+    row = dict(zip(served.COLUMNS, served.ROW, strict=True))
+    body = json.dumps({"inputs": row}).encode()
+    code = f"FOLDER, BODY = {str(folder)!r}, {body!r}\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=whole.project.root, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    assert {"uvicorn", "uvloop", "httptools", "orjson", "numpy", "starlette"} <= modules
+    heavy = {"mlflow", "papermill", "pandas", "sklearn", "scipy", "skops", "xgboost", "dvc"}
+    assert modules & heavy == set()
+
+
+def test_serve_refuses(whole: served.Served) -> None:
+    """What cannot be served, or not there, ends at once with one sentence and no traceback."""
+    for words, said in (
+        (["--env", "nowhere"], "no environment 'nowhere'"),
+        (["--env", "staging"], "staging"),
+        (["--env", "staging", "--workers", "2"], "staging"),
+        (["--host", "0.0.0.0"], "mlnb tokens new"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "mlnb", "serve", "--port", "0", *words],
+            cwd=whole.project.root, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode in (1, 2) and said in done.stderr, done
+        assert "Traceback" not in done.stderr

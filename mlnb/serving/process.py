@@ -94,6 +94,9 @@ def serve(
     _raise_file_limit(settings)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    for path, said in _notes(place.folder):
+        if not said:
+            path.unlink(missing_ok=True)  # of a server that was killed
     note = place.folder / f"server-{port}.json"
     files.write_json(
         note,
@@ -315,14 +318,19 @@ class _Crew:
 
 def running(folder: Path) -> list[dict[str, Any]]:
     """Return what each server that says in ``folder`` where it is, and lives, says of itself."""
+    return [said for _, said in _notes(folder) if said]
+
+
+def _notes(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the notes of servers, and what they say; nothing if the server is dead."""
     found = []
     for path in sorted(folder.glob("server-*.json")):
-        try:
-            said = json.loads(path.read_bytes())
-            os.kill(said["pid"], 0)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found.append(said)
+        said: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            read = json.loads(path.read_bytes())
+            os.kill(read["pid"], 0)
+            said = read
+        found.append((path, said))
     return found
 
 

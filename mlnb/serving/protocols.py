@@ -324,7 +324,7 @@ _INTEGERS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "BOOL": (bool,),
     "BYTES": (str,),
-    **dict.fromkeys(sorted(_INTEGERS), (int,)),
+    **dict.fromkeys(sorted(_INTEGERS), (int, float)),
     **dict.fromkeys(("FP16", "FP32", "FP64"), (int, float)),
 }
 
@@ -346,6 +346,7 @@ def _tensor(told: Any, where: str, most: int) -> _Tensor:
     types = _TYPES.get(told["datatype"]) if type(told["datatype"]) is str else None
     if types is None:
         raise RequestError(f"'datatype' must be one of {', '.join(_TYPES)}", where=where)
+    whole = told["datatype"] in _INTEGERS
     if type(data) is not list:
         raise RequestError("'data' must be a list", where=where)
     if len(shape) == 2 and data and all(type(each) is list for each in data):
@@ -355,7 +356,9 @@ def _tensor(told: Any, where: str, most: int) -> _Tensor:
     if len(data) != math.prod(shape):
         raise RequestError(f"'data' has {len(data)} values for the shape {shape}", where=where)
     for at, value in enumerate(data):
-        if type(value) not in types and value is not None:
+        wrong = type(value) not in types and value is not None
+        # In JSON, 1.0 is as whole as 1.
+        if wrong or (whole and type(value) is float and not value.is_integer()):
             raise RequestError(f"'data' is not {told['datatype']} at {at}", status=422, where=where)
     return _Tensor(name, shape, data)
 
