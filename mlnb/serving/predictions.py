@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import itertools
 import os
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,15 +30,14 @@ from mlnb import files
 from mlnb.errors import ProjectError, did_you_mean
 from mlnb.project import Project
 from mlnb.serving import logs
+from mlnb.serving.columns import LABELS, META, Layout, Pending, layout_of
 from mlnb.serving.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlnb.bundle.schema import Column
     from mlnb.serving.versions import Version
 
-FORMAT = 1
 _TICK = 0.2
 """Seconds between two looks of the thread at the queue."""
 _MOST_LABELS, _LONGEST_LABEL = 1000, 1000
@@ -129,9 +126,9 @@ class PredictionLog:
         self._feedback: deque[tuple[float, str, Any]] = deque()
         self._waiting = 0
         self._lock = threading.Lock()
-        self._layouts: dict[str, _Layout] = {}
+        self._layouts: dict[str, Layout] = {}
         self._secret: bytes | None = None
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._numbers = itertools.count()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -227,65 +224,21 @@ class PredictionLog:
                 return
 
     def _take(self) -> None:
-        """Make lines of what waits in the queues."""
-        import orjson
-
+        """Put what waits in the queues to the rest of its file."""
         while self._queue:
             record = self._queue.popleft()
-            try:
-                self._lines(*record)
-            except Exception as error:  # noqa: BLE001 - one record that JSON cannot hold
-                self._failed(f"{type(error).__name__}: a request is not logged")
-                with self._lock:
-                    self.dropped += len(record[-2])
-                    self._waiting -= len(record[-2])
+            version: Version = record[2]
+            pending = self._pending.get(version.digest)
+            if pending is None:
+                layout = self._layouts.get(version.digest)
+                if layout is None:
+                    layout = self._layouts[version.digest] = self._layout(version)
+                pending = self._pending[version.digest] = Pending(layout)
+            pending.add(record, record[0], len(record[-2]))
         while self._feedback:
-            moment, request_id, labels = self._feedback.popleft()
-            pending = self._pending.setdefault("", _Pending(_LABELS))
-            pending.begin(moment)
-            for number, label in enumerate(labels):
-                said = {
-                    "time": int(moment * 1e6),
-                    "request_id": request_id,
-                    "row": number,
-                    "label": orjson.dumps(label).decode(),
-                }
-                pending.lines.append(orjson.dumps(said))
-
-    def _lines(
-        self,
-        moment: float,
-        request_id: str,
-        version: Version,
-        variant: str,
-        fallback: bool,
-        seconds: float,
-        rows: Sequence[Sequence[Any]],
-        scores: Any,
-    ) -> None:
-        """Make lines of one request."""
-        import orjson
-
-        layout = self._layouts.get(version.digest)
-        if layout is None:
-            layout = self._layouts[version.digest] = self._layout(version)
-        made = []
-        for number, (row, answer) in enumerate(zip(rows, scores.tolist(), strict=True)):
-            said = {
-                "time": int(moment * 1e6),
-                "request_id": request_id,
-                "row": number,
-                "version": version.number,
-                "digest": version.digest,
-                "variant": variant,
-                "fallback": fallback,
-                "seconds": seconds,
-            }
-            layout.fill(said, row, answer)
-            made.append(orjson.dumps(said))
-        pending = self._pending.setdefault(version.digest, _Pending(layout))
-        pending.begin(moment)
-        pending.lines += made
+            labels = self._feedback.popleft()
+            pending = self._pending.setdefault("", Pending(LABELS))
+            pending.add(labels, labels[0], len(labels[-1]))
 
     def _write_due(self, *, at_once: bool) -> None:
         """Write what is many or old enough, after a failure not at once again."""
@@ -294,7 +247,7 @@ class PredictionLog:
             return
         for name, pending in list(self._pending.items()):
             old = now - pending.first >= self.settings.seconds
-            if not (at_once or old or len(pending.lines) >= self.settings.rows):
+            if not (at_once or old or pending.rows >= self.settings.rows):
                 continue
             try:
                 path = self._path(name, pending)
@@ -305,18 +258,18 @@ class PredictionLog:
                 return
             except Exception as error:  # noqa: BLE001 - these rows can never be written
                 self._failed(f"{type(error).__name__}: rows are lost")
-                self.dropped += len(pending.lines)
+                self.dropped += pending.rows
             else:
-                self.written += len(pending.lines) if name else 0
+                self.written += pending.rows if name else 0
                 if self.problem:
                     logs.info("the prediction log is written again")
                 self.problem = ""
             with self._lock:
-                self._waiting -= len(pending.lines)
+                self._waiting -= pending.rows
             del self._pending[name]
             self._tidy()
 
-    def _path(self, name: str, pending: _Pending) -> Path:
+    def _path(self, name: str, pending: Pending) -> Path:
         """Return the name of the next file: what it is, from when to when, by whom."""
         kind = "predictions" if name else "feedback"
         span = f"{int(pending.first * 1e6):017d}-{int(pending.last * 1e6):017d}"
@@ -346,121 +299,15 @@ class PredictionLog:
             logs.error("the prediction log cannot be written", problem=why)
         self.problem = why
 
-    def _layout(self, version: Version) -> _Layout:
-        """Return how the rows of a version become columns of a file."""
-        masked = {*self.settings.masked}
-        if masked and self._secret is None:
+    def _layout(self, version: Version) -> Layout:
+        if self.settings.masked and self._secret is None:
             self._secret = _secret(self.folder.parent / "key")
-        columns: list[tuple[str, int, Callable[[Any], str] | None]] = []
-        fields: list[tuple[str, str]] = []
-        kept: Callable[[Any], str] | None
-        for at, column in enumerate(version.schema.columns):
-            if column.name in self.settings.without:
-                continue
-            name, kind = f"input.{column.name}", _type(column)
-            if column.name in masked:
-                kind, kept = "string", functools.partial(_hidden, self._secret or b"")
-            else:
-                kept = str if kind == "string" else None
-            columns.append((name, at, kept))
-            fields.append((name, kind))
-        names = (
-            [f"score.{each}" for each in version.classes]
-            if version.task == "multiclass"
-            else ["score"]
+        return layout_of(
+            version,
+            masked=self.settings.masked,
+            without=self.settings.without,
+            secret=self._secret or b"",
         )
-        fields += [(name, "double") for name in names]
-        return _Layout(_META + tuple(fields), tuple(columns), tuple(names))
-
-
-_META = (
-    ("time", "int64"),
-    ("request_id", "string"),
-    ("row", "int64"),
-    ("version", "int64"),
-    ("digest", "string"),
-    ("variant", "string"),
-    ("fallback", "bool"),
-    ("seconds", "double"),
-)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The columns of a file: names and types, and where their values come from."""
-
-    fields: tuple[tuple[str, str], ...]
-    inputs: tuple[tuple[str, int, Callable[[Any], str] | None], ...] = ()
-    scores: tuple[str, ...] = ()
-
-    def fill(self, said: dict[str, Any], row: Sequence[Any], answer: Any) -> None:
-        for name, at, kept in self.inputs:
-            value = row[at]
-            if kept and value is not None:
-                value = kept(value)
-            said[name] = value
-        if len(self.scores) == 1:
-            said[self.scores[0]] = answer
-        else:
-            said.update(zip(self.scores, answer, strict=True))
-
-
-_LABELS = _Layout(
-    (("time", "int64"), ("request_id", "string"), ("row", "int64"), ("label", "string"))
-)
-
-
-class _Pending:
-    """Lines that are not yet a file."""
-
-    def __init__(self, layout: _Layout) -> None:
-        self.layout = layout
-        self.lines: list[bytes] = []
-        self.first = self.last = 0.0
-
-    def begin(self, moment: float) -> None:
-        if not self.lines:
-            self.first = moment
-        self.first, self.last = min(self.first, moment), max(self.last, moment)
-
-    def parquet(self) -> bytes:
-        """Return the file. JSON is read by pyarrow itself: its other ways in import pandas."""
-        import pyarrow as pa
-        import pyarrow.json
-        import pyarrow.parquet
-
-        data = b"\n".join(self.lines) + b"\n"
-        schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in self.layout.fields])
-        table = pyarrow.json.read_json(
-            pa.BufferReader(data),
-            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="error"
-            ),
-        )
-        moments = table["time"].cast(pa.timestamp("us", tz="UTC"))
-        table = table.set_column(0, pa.field("time", moments.type), moments)
-        table = table.replace_schema_metadata({"mlnb": f"predictions {FORMAT}"})
-        sink = pa.BufferOutputStream()
-        pyarrow.parquet.write_table(table, sink, compression="zstd")
-        return bytes(sink.getvalue())
-
-
-def _hidden(secret: bytes, value: Any) -> str:
-    return hashlib.blake2b(repr(value).encode(), key=secret, digest_size=16).hexdigest()
-
-
-def _type(column: Column) -> str:
-    if column.kind == "boolean":
-        return "bool"
-    if column.kind == "integer":
-        return "uint64" if column.dtype.lower() == "uint64" else "int64"
-    if column.kind == "number":
-        return "double"
-    values = column.values or ()
-    if column.kind == "category" and values and not any(isinstance(each, str) for each in values):
-        return "bool" if all(isinstance(each, bool) for each in values) else "double"
-    return "string"
 
 
 def _secret(path: Path) -> bytes:
@@ -518,7 +365,7 @@ def read(
             parts.append(table.filter(kept))
     labels = _labels(folder, since)
     if not parts:
-        names = wanted or [name for name, _ in _META]
+        names = wanted or [name for name, _ in META]
         return pd.DataFrame({name: [] for name in [*dict.fromkeys(names), "label"]})
     found: pd.DataFrame = (
         pa.concat_tables(parts, promote_options="permissive")
