@@ -259,10 +259,8 @@ def _refuse_unfit(bundle: Bundle, allow_marks: bool) -> None:
     for name in (told.model.file, schema.NAME, golden.NAME):
         if name not in bundle.files:
             raise BundleError(f"is not a bundle: it has no {name}", where=str(bundle.path))
-    there = [name in bundle.files for name in scorer.FILES]
-    if any(there) != all(there) or all(there) != (
-        told.compilation is not None and not told.compilation.why
-    ):
+    promised = told.compilation is not None and not told.compilation.why
+    if any((name in bundle.files) != promised for name in scorer.FILES):
         raise BundleError(
             "its manifest and its compiled scorer do not agree", where=str(bundle.path)
         )
