@@ -1,7 +1,7 @@
 """Requests that nobody means well, and what a server makes of them.
 
 A part is made by schemathesis from what the server says that it accepts (and does not), a part by
-changing such requests, and a part is bytes, some of which are no HTTP. All of one seed are the same.
+changing such requests, and a part is bytes, some of which are no HTTP. One seed gives the same.
 """
 
 from __future__ import annotations

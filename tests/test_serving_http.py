@@ -619,9 +619,7 @@ class Load:
             with contextlib.suppress(http.client.NotConnected):
                 while not self._stop.is_set():
                     try:
-                        link.request(
-                            "POST", "/invocations", body, {"Content-Type": "application/json"}
-                        )
+                        link.request("POST", "/invocations", body, kind)
                         answer = link.getresponse()
                         good = answer.status == 200 and json.loads(answer.read())
                     except http.client.NotConnected:
@@ -765,7 +763,7 @@ def test_serve(whole: served.Served) -> None:
         def moved() -> bool:
             _, said, headers = server.ask("POST", "/invocations", {"inputs": row})
             assert said["predictions"] == pytest.approx([float(headers["x-model-version"])])
-            return headers["x-model-version"] == "2"
+            return bool(headers["x-model-version"] == "2")
 
         patiently(moved)
 

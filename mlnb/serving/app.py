@@ -5,7 +5,7 @@ says what is wrong. Those that predict get their requests from :class:`Face` wit
 the table.
 
 What is wrong with a request is answered by 4xx and one sentence; an error of our own by 500 and the
-request's id, and by a traceback in the server's log only.
+request's id, by which the server's log says what it was.
 """
 
 from __future__ import annotations
