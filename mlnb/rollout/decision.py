@@ -94,7 +94,8 @@ def _against(
     name: str, count: int, total: int, tolerated: float, bad: float, theirs: int, of: int
 ) -> Evidence:
     """Return the evidence on a rate, where stable's own may be worse than what is tolerated."""
-    own = min(_MARGIN * theirs / of, 0.9) if of else 0.0
+    # One more than there were: a rate that was seen a few times only is not known well.
+    own = min(_MARGIN * (theirs + 1) / of, 0.9) if theirs else 0.0
     if own > tolerated:
         odds = _APART * own / (1 - own)
         tolerated, bad = own, max(bad, odds / (1 + odds))

@@ -48,13 +48,13 @@ class Strategy:
     origin: str = ""
     steps: tuple[float, ...] = ()
     failures: float = 0.001
-    bad_failures: float = 0.05
+    bad_failures: float = 0.02
     slow: float = 0.1
     bad_slow: float = 0.4
     latency_factor: float = 3.0
     disagreement: float | None = None
     sample: float = 0.1
-    alpha: float = 0.002
+    alpha: float = 0.004
     beta: float = 0.05
     requests: int = 100
     hours: float = 24.0
