@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,21 @@ def test_a_row_has_one_answer(name: str) -> None:
         compiled = scorer.load(each.files, fast=fast)
         alone = np.concatenate([compiled.score([row]) for row in each.rows[:50]])
         assert np.array_equal(alone, compiled.score(each.rows)[:50])
+
+
+@pytest.mark.parametrize("name", ["one-hot", "xgboost", "pipelines, calibrated"])
+def test_threads_may_share_a_scorer(name: str) -> None:
+    """Four threads that ask one scorer at once each get the answers that one thread gets."""
+    each = case(name)
+    compiled = scorer.load(each.files)
+    expected = compiled.score(each.rows)
+
+    def ask(first: int) -> bool:
+        alone = [compiled.score([row])[0] for row in each.rows[first::4]]
+        return np.array_equal(np.array(alone), expected[first::4])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, [0, 1, 2, 3] * 4))
 
 
 def rows_of(shape: Schema) -> st.SearchStrategy[list[list[Any]]]:
