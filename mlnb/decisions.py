@@ -21,6 +21,10 @@ def add_commands(add: Add) -> None:
     )  # fmt: skip
     _environment(promote)
     promote.add_argument("--reason", default="", metavar="TEXT", help="why; kept for ever")
+    promote.add_argument(
+        "--strategy", default="", choices=["canary", "blue-green", "shadow", "at-once"],
+        help="how `mlnb deploy` rolls it out (default as in [tool.mlnb.rollout], else at-once)",
+    )  # fmt: skip
     promote.add_argument("--dry-run", action="store_true", help="show what would change")
     promote.add_argument(
         "--wait", action="store_true", help="until MLflow's mirror and the hooks are told"
@@ -79,6 +83,7 @@ def _promote(options: argparse.Namespace) -> int:
         what=options.what,
         reason=options.reason or ("a dry run" if options.dry_run else ""),
         dry_run=options.dry_run,
+        strategy=options.strategy,
     )
     return _told(project, change, options)
 

@@ -47,6 +47,7 @@ class Settings:
         policy: a table for each environment that demands something of a promotion.
         events: a table for each hook that is told of changes; see ``mlnb.events``.
         serve: limits of a server, and what it is called; see ``mlnb.serving``.
+        rollout: how versions are rolled out, and tables of environments; see ``mlnb.rollout``.
         kubernetes: a server on Kubernetes; see ``mlnb.deploy.kubernetes``.
     """
 
@@ -67,6 +68,7 @@ class Settings:
     policy: Mapping[str, Any] = field(default_factory=dict, hash=False)
     events: Mapping[str, Any] = field(default_factory=dict, hash=False)
     serve: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    rollout: Mapping[str, Any] = field(default_factory=dict, hash=False)
     kubernetes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 

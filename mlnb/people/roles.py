@@ -39,7 +39,10 @@ RULES: Mapping[str, str] = {
     "models": "viewer",
     "keys list": "viewer",
     "tokens list": "viewer",
+    "deploy plan": "viewer",
+    "deploy status": "viewer",
     # Decisions. An environment may demand more: see :func:`policy`.
+    "deploy": "trainer",
     "doctor": "trainer",
     "promote": "trainer",
     "rollback": "trainer",

@@ -13,7 +13,15 @@ Who may do what is in :mod:`mlnb.people`; the record is :mod:`mlnb.state`'s, sig
 
 from __future__ import annotations
 
-from mlnb.promotion.decide import BlockedError, Change, PromotionError, approve, promote, rollback
+from mlnb.promotion.decide import (
+    BlockedError,
+    Change,
+    PromotionError,
+    approve,
+    end_rollout,
+    promote,
+    rollback,
+)
 from mlnb.promotion.doctor import Finding, doctor
 from mlnb.promotion.look import at, audit, history, models, verify_bundle
 
@@ -26,6 +34,7 @@ __all__ = [
     "at",
     "audit",
     "doctor",
+    "end_rollout",
     "history",
     "models",
     "promote",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlnb import events, files, gate, people, pipeline, tracking, trust
 from mlnb.bundle import Bundle, open_bundle
@@ -20,7 +20,7 @@ from mlnb.gates import Judgement, verdicts
 from mlnb.people import Person, Policy
 from mlnb.people.roles import OWNER, listed, rank
 from mlnb.project import Project
-from mlnb.promotion import after, git, publish
+from mlnb.promotion import after, git, publish, rollouts
 from mlnb.state import ConflictError, Entry, Version, locate, open_state
 from mlnb.state.records import Move
 from mlnb.store import open_store
@@ -64,7 +64,13 @@ class Change:
 
 
 def promote(
-    project: Project, environment: str, *, what: str = "", reason: str, dry_run: bool = False
+    project: Project,
+    environment: str,
+    *,
+    what: str = "",
+    reason: str,
+    dry_run: bool = False,
+    strategy: str = "",
 ) -> Change:
     """Judge the candidate that is here, and make it what ``environment`` runs.
 
@@ -75,6 +81,7 @@ def promote(
             meant; it must be the one that is here. Empty for that one, whatever it is.
         reason: why.
         dry_run: say what would be done; judge, but write nothing.
+        strategy: kind of the roll-out; empty for what the settings say.
 
     Raises:
         RefusedError: this person may not.
@@ -88,6 +95,7 @@ def promote(
     state = open_state(locate(project))
     notes = [] if dry_run else publish.mend(project, state)
     current = _agreed(project, state, environment)
+    plan = rollouts.planned(project, environment, strategy)
     facts = _candidate(project, write=not dry_run)
     known = next((v for v in state.versions() if v.bundle == facts.bundle.digest), None)
     _is_meant(what, facts, known)
@@ -101,6 +109,7 @@ def promote(
         )
     if dry_run:
         words = tuple(_planned(project, state, facts, known, current, demands, person))
+        words += (f"  strategy   {plan.words() if current else 'at-once, being the first'}",)
         number = known.number if known else None
         return Change(environment, number, current, facts.bundle.digest, words)
     open_store(project).put(facts.bundle)
@@ -115,8 +124,9 @@ def promote(
     _enough(version.number, environment, demands, person, approvers)
     draft = _Draft(version, facts.bundle, facts.verdict, facts.candidate, facts.commit)
     entry = _move(
-        project, state, "promote", environment, draft, current, signer, person, reason, approvers
-    )
+        project, state, "promote", environment, draft, current, signer, person, reason, approvers,
+        strategy=rollouts.beside(project, state, plan, environment) if current else {},
+    )  # fmt: skip
     notes += _done(project, state, entry)
     return Change(environment, version.number, current, version.bundle, tuple(notes), entry)
 
@@ -149,7 +159,9 @@ def rollback(
     if current is None or not promoted:
         raise PromotionError(f"nothing is in {environment}, so there is nothing to go back from")
     if version is None:
-        version = next((e.previous for e in reversed(promoted) if e.version == current), None)
+        # Completing a roll-out promotes a version where it is already.
+        moves = (e for e in reversed(promoted) if e.version == current != e.previous)
+        version = next((e.previous for e in moves), None)
         if version is None:
             raise PromotionError(f"nothing was in {environment} before version {current}")
     row = next((e for e in reversed(promoted) if e.version == version), None)
@@ -167,6 +179,64 @@ def rollback(
     )
     notes += _done(project, state, entry)
     return Change(environment, version, current, found.bundle, tuple(notes), entry)
+
+
+def end_rollout(
+    project: Project, environment: str, *, good: bool, follows: str, reason: str
+) -> Change:
+    """End the roll-out that is published: the candidate is all that runs, or what ran before is.
+
+    Nothing is judged: who promoted the candidate decided on it, and what ran before did run.
+
+    Args:
+        project: whose.
+        environment: such as ``production``.
+        good: complete it; otherwise go back.
+        follows: digest of the statement that the roll-out is of; no other one is ended.
+        reason: why, with the figures.
+
+    Raises:
+        RefusedError: this person may not, or its key is not trusted.
+        ConflictError: another statement is published by now.
+        MlnbError: nothing is rolled out, or something cannot be trusted.
+    """
+    person, _ = _allowed(project, "deploy", environment, reason)
+    publish.signed_tags(project)
+    signer = _signer(project, person)
+    state = open_state(locate(project))
+    notes = publish.mend(project, state)
+    current = _agreed(project, state, environment)
+    said = publish.published(project, environment)
+    if (
+        said is None
+        or not said.strategy.get("from")
+        or publish.digest(project, environment) != follows
+    ):
+        raise ConflictError(
+            f"that roll-out in {environment} is over",
+            where=publish.file_of(environment),
+            remedy=f"`mlnb history --to {environment}` tells who decided what.",
+        )
+    number = said.version if good else said.previous
+    if number is None:
+        raise PromotionError(f"nothing was in {environment} before version {current}")
+    found = state.version(number)
+    if not good and found.bundle != said.strategy["from"]:
+        raise PromotionError(
+            f"version {number} is not the bundle that answers beside the candidate",
+            where=publish.file_of(environment),
+        )
+    bundle = open_store(project).get(found.bundle)
+    rows = [e for e in state.journal() if e.kind in publish.MOVES and e.alias == environment]
+    verdict = next(e.verdict for e in reversed(rows) if e.version == number)
+    draft = _Draft(found, bundle, verdict, found.candidate, found.commit)
+    entry = _move(
+        project, state, "promote" if good else "rollback", environment, draft, current, signer,
+        person, reason, said.approvers if good else (),
+        previous=said.previous if good else None, follows=follows,
+    )  # fmt: skip
+    notes += _done(project, state, entry)
+    return Change(environment, number, current, found.bundle, tuple(notes), entry)
 
 
 def approve(project: Project, version: int, environment: str, *, reason: str) -> Entry:
@@ -383,8 +453,15 @@ def _move(
     person: Person,
     reason: str,
     approvers: tuple[str, ...],
+    *,
+    strategy: Mapping[str, Any] | None = None,
+    previous: int | None = None,
+    follows: str = "",
 ) -> Entry:
-    """Sign, keep what was signed, and move the alias; return the row."""
+    """Sign, keep what was signed, and move the alias; return the row.
+
+    ``follows`` is the statement that this one ends, if it ends a roll-out.
+    """
     head = state.head()
     known = current is not None or (project.home / publish.file_of(environment)).exists()
     seen = publish.seen(project, state, environment) if known else None
@@ -403,7 +480,8 @@ def _move(
         reason=reason,
         at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         approvers=approvers,
-        previous=current,
+        previous=current if previous is None else previous,
+        strategy=strategy or {},
         rollback=kind == "rollback",
         head=(head.number, head.hash) if head else None,
     )
@@ -419,6 +497,7 @@ def _move(
             reason=reason,
             verdict=draft.verdict,
             statement=digest,
+            follows=follows,
         )
     except ConflictError:
         # After another error it may be needed: a disk can fail when the row is already written.

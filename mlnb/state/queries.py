@@ -52,6 +52,13 @@ def aliases(connection: Connection) -> dict[str, int]:
     return {name: version for name, version in connection.execute(found)}  # noqa: C416 - typed
 
 
+def statement(connection: Connection, alias: str) -> str:
+    """Return the statement of the last move of ``alias``; empty if there is none."""
+    moves = select(journal).where(row.kind.in_(MOVES), row.alias == alias)
+    found = entry(connection, moves.order_by(row.number.desc()))
+    return found.statement if found else ""
+
+
 def placed(connection: Connection, alias: str, moment: str) -> Entry | None:
     """Return the last move of ``alias`` up to ``moment``; None if there is none."""
     moves = select(journal).where(row.kind.in_(MOVES), row.alias == alias, row.at <= moment)

@@ -87,6 +87,7 @@ class State:
         reason: str,
         verdict: str = "",
         statement: str = "",
+        follows: str = "",
     ) -> Entry:
         """Move ``alias`` to ``version``, if it is where it is expected.
 
@@ -96,6 +97,8 @@ class State:
                 a version is signed anew.
             verdict: digest of the verdict that it is done on.
             statement: digest of the signed statement that publishes it.
+            follows: statement of the alias's last move, where another one must not be overtaken;
+                with it a roll-out can be completed, which promotes a version where it is.
 
         Raises:
             ConflictError: the alias is somewhere else.
@@ -111,7 +114,14 @@ class State:
                     where=self.place,
                     remedy=f"Look at `mlnb history --to {alias}`, and decide again.",
                 )
-            self._direct(alias, current, version, kind)
+            if follows and queries.statement(connection, alias) != follows:
+                raise ConflictError(
+                    f"{alias} has another statement by now: somebody decided meanwhile",
+                    where=self.place,
+                    remedy=f"Look at `mlnb history --to {alias}`, and decide again.",
+                )
+            if not (follows and kind == "promote" and current == version):
+                self._direct(alias, current, version, kind)
             return self._append(
                 connection, kind, who, alias=alias, version=version, previous=current,
                 bundle=bundle, reason=reason, verdict=verdict, statement=statement,
