@@ -26,7 +26,8 @@ class Scope:
         candidate: what it makes now.
         stages: the stages that a trial runs, each after what it reads.
         kept: the candidate's other stages, as they are in the checkout.
-        tracker: the ``mlnb track`` stage, if there is one.
+        tracker: the ``mlnb track`` stage, if there is one that a trial can settle: not one that
+            reads the verdict of the gates, which no trial is judged by.
     """
 
     pipeline: Pipeline
@@ -67,10 +68,16 @@ def scope(pipeline: Pipeline, space: Sequence[Dimension], metric: str) -> Scope:
         candidate,
         stages=tuple(stage for stage in reached if stage.name in wanted),
         kept=tuple(pipeline.stage(n) for n in wanted if n not in [stage.name for stage in reached]),
-        tracker=next((stage for stage in reached if stage.tool == "track"), None),
+        tracker=next((s for s in reached if s.tool == "track" and not _waits(pipeline, s)), None),
     )
     _refuse_metric(found, space, metric)
     return found
+
+
+def _waits(pipeline: Pipeline, tracker: Stage) -> bool:
+    """Whether it reads what a stage writes that no trial runs."""
+    judges = [stage for stage in pipeline.stages if stage.tool in ("gate", "package")]
+    return any(tracker in pipeline.downstream(judge) for judge in judges)
 
 
 def reads(stage: Stage, key: Key) -> bool:
