@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import served
 
 from mlnb.project import find
+from mlnb.rollout import Counts, Strategy, decide
 
 BODY = json.dumps({"dataframe_split": {"columns": served.COLUMNS, "data": [served.ROW]}}).encode()
 CANARY: dict[str, Any] = {"kind": "canary", "steps": [0.1, 0.5, 1.0]}
@@ -200,32 +201,55 @@ def bad(made: served.Served, workers: int) -> None:
                 print(f"  {told['why']}")
 
 
-def healthy(count: int = 200) -> None:
-    """Healthy candidates: as good as stable, each rolled out to the end; by simulation."""
-    from mlnb.rollout import Counts, Strategy, decide
+def simulated(
+    failures: float, slow: float, own: tuple[float, float], generator: random.Random, most: int
+) -> tuple[str, int, int]:
+    """Simulate a canary at 10 %; return the last decision, and requests and failures until then.
 
-    for errors, slow in ((0.0, 0.01), (0.001, 0.02), (0.002, 0.03)):
-        generator, back, ends = random.Random(0), 0, []
-        strategy = Strategy.parse({"from": "sha256:" + "0" * 64, **CANARY})
-        for _ in range(count):
-            sums = [[0] * 5, [0] * 5]
-            decision: Any = None
-            for number in range(20_000):
-                of = sums[generator.random() < 0.3]
-                of[0] += 1
-                of[1] += (failed := generator.random() < errors)
-                of[2] += generator.random() < slow
-                of[3] += 1
-                if of is sums[1] and (failed or number % 10 == 0):
-                    decision = decide(strategy, 0, Counts(*sums[1]), Counts(*sums[0]))
-                    if decision.action == "rollback":
-                        back += 1
-                        break
-            ends.append(number)
+    Args:
+        failures, slow: rates of the candidate.
+        own: those of stable.
+        generator: of random numbers.
+        most: requests, of both, after which it ends.
+    """
+    strategy = Strategy.parse({"from": "sha256:" + "0" * 64, **CANARY})
+    sums = {True: [0, 0, 0], False: [0, 0, 0]}
+    for number in range(1, most + 1):
+        is_candidate = generator.random() < 0.1
+        of = sums[is_candidate]
+        rates = (failures, slow) if is_candidate else own
+        of[0] += 1
+        failed = generator.random() < rates[0]
+        of[1] += failed
+        late = not failed and generator.random() < rates[1]
+        of[2] += late
+        if is_candidate and (failed or late):
+            decision = decide(strategy, 0, Counts(*sums[True]), Counts(*sums[False]))
+            if decision.action == "rollback":
+                return "rollback", number, sums[True][1]
+    return "hold", most, sums[True][1]
+
+
+def healthy(count: int = 200) -> None:
+    """Candidates that are as good as stable, and one with 5 % errors at random; by simulation."""
+    generator = random.Random(0)
+    for failures, slow in ((0.0, 0.01), (0.001, 0.05), (0.001, 0.1)):
+        ends = [
+            simulated(failures, slow, (failures, slow), generator, 20_000) for _ in range(count)
+        ]
+        back = sum(action == "rollback" for action, _, _ in ends)
         print(
-            f"healthy with {errors:.1%} errors and {slow:.0%} slow answers, of both versions:"
-            f" {back} of {count} rolled back in 20,000 requests"
+            f"as good as stable, {failures:.1%} failures and {slow:.0%} slow answers: {back} of"
+            f" {count} were sent back in 20,000 requests each"
         )
+    ends = [simulated(0.05, 0.01, (0.0, 0.01), generator, 20_000) for _ in range(count)]
+    totals = sorted(number for _, number, _ in ends)
+    right = sum(number <= 600 or failed <= 3 for _, number, failed in ends)
+    print(
+        f"5 % failures at random: sent back after {totals[count // 2]} requests in the median,"
+        f" {totals[int(count * 0.95)]} in 95 of 100, at most {totals[-1]}, of which a tenth to the"
+        f" candidate; {right} of {count} within 600 requests or 3 failures"
+    )
 
 
 def restart(project: served.Served) -> None:

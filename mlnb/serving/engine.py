@@ -10,13 +10,10 @@ often that reference is swapped meanwhile.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlnb.errors import MlnbError
@@ -24,15 +21,16 @@ from mlnb.project import Project
 from mlnb.serving import logs, versions
 from mlnb.serving.counts import Counts, Tally
 from mlnb.serving.errors import RequestError, ServingError
+from mlnb.serving.lanes import Answer, Lane, Live
 from mlnb.serving.metrics import BOUNDS, SUM, Metrics
 from mlnb.serving.predictions import PredictionLog
-from mlnb.serving.versions import Follower, Serving, Version
+from mlnb.serving.shadows import Shadows
+from mlnb.serving.versions import Follower, Serving
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mlnb.bundle.manifest import Label, Task
     from mlnb.bundle.schema import Schema
     from mlnb.serving.routing import Rollout
 
@@ -40,55 +38,6 @@ if TYPE_CHECKING:
 
 _TICK = 0.1
 """Seconds between two looks at what changes beside requests."""
-_SHADOWS = 64
-"""Requests that wait to be compared; more are not, and counted."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a version answered.
-
-    Attributes:
-        scores: for n rows: binary, the probability of the positive class [n]; multiclass, of each
-            class [n, k]; regression, the prediction [n].
-        task: of the version.
-        classes: in the order of the scores; none for a regression.
-        version: its number.
-        digest: of its bundle.
-        variant: ``stable`` or ``candidate``.
-        fallback: whether the candidate was to answer, and failed.
-    """
-
-    scores: Floats
-    task: Task
-    classes: tuple[Label, ...]
-    version: int
-    digest: str
-    variant: str
-    fallback: bool
-
-
-class _Lane:
-    """One variant of what is served: its version, and where its figures are."""
-
-    def __init__(self, version: Version, number: int, metrics: Metrics) -> None:
-        self.version, self.number = version, number
-        self.variant = ("stable", "candidate")[number]
-        labels = {"version": str(version.number), "variant": self.variant}
-        self.answers = metrics.place("mlnb_answers", **labels)
-        self.rows = metrics.place("mlnb_rows", **labels)
-        self.seconds = metrics.place("mlnb_score_seconds", **labels)
-        self.failures = metrics.counter("mlnb_failures", **labels)
-
-
-@dataclass(frozen=True)
-class _Live:
-    """All that answering needs, swapped as one."""
-
-    serving: Serving
-    stable: _Lane
-    candidate: _Lane | None
-    rollout: Rollout | None
 
 
 class Engine:
@@ -108,20 +57,18 @@ class Engine:
         self._counts, self._log = counts, log
         self._metrics = Metrics(counts)
         self._cells, self._lock = counts.metrics, counts.lock
-        self._live: _Live | None = None
+        self._live: Live | None = None
         self._follower = Follower(
             project,
             environment,
             kept=project.state / "serving" / environment,
             changed=self._swap,
         )
-        self._shadows: queue.Queue[tuple[_Live, Any, Any, Floats]] = queue.Queue(_SHADOWS)
+        self._shadows = Shadows(self._metrics)
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self._fallbacks = self._metrics.counter("mlnb_fallbacks")
         self._trips = self._metrics.counter("mlnb_trips")
-        self._shadowed = self._metrics.counter("mlnb_shadowed")
-        self._not_shadowed = self._metrics.counter("mlnb_shadow_dropped")
         self._labels = self._metrics.counter("mlnb_feedback")
         self._synced: dict[str, float] = {}
         self.request = self._metrics.request
@@ -137,17 +84,17 @@ class Engine:
         self._follower.start()
         if self._log:
             self._log.start()
-        for work in (self._tick, self._compare):
-            thread = threading.Thread(target=work, name=f"mlnb{work.__name__}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._shadows.start()
+        self._thread = threading.Thread(target=self._tick, name="mlnb-tick", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Follow no more, and write what waits for the log; after the last request."""
         self._follower.stop()
         self._stopping.set()
-        for thread in self._threads:
-            thread.join(10)
+        self._shadows.stop()
+        if self._thread:
+            self._thread.join(10)
         if self._log:
             self._log.stop()
             self._sync()
@@ -163,8 +110,7 @@ class Engine:
     def compiled(self) -> bool:
         """Whether answers take microseconds: then they need no thread of their own."""
         live = self._now()
-        lanes = [live.stable, *([live.candidate] if live.candidate else [])]
-        return all(lane.version.scorer.compiled for lane in lanes)
+        return all(lane.version.scorer.compiled for lane in live.lanes)
 
     def answer(
         self,
@@ -214,7 +160,7 @@ class Engine:
             if tried is not None and live.candidate is not None:
                 self._failed(live.candidate, rollout, tried, request_id)
             elif rollout.sampled():
-                self._shadow(live, columns, rows, found.scores)
+                self._shadows.add(live, columns, rows, found.scores)
         return found
 
     def feedback(self, request_id: str, label: Any) -> None:
@@ -234,7 +180,7 @@ class Engine:
 
     def _asked(
         self,
-        lane: _Lane,
+        lane: Lane,
         rollout: Rollout | None,
         columns: Sequence[str] | None,
         rows: Sequence[Sequence[Any]],
@@ -267,7 +213,7 @@ class Engine:
             fallback,
         )
 
-    def _failed(self, lane: _Lane, rollout: Rollout, error: Exception, request_id: str) -> None:
+    def _failed(self, lane: Lane, rollout: Rollout, error: Exception, request_id: str) -> None:
         """Count a failure of the candidate, in whose place stable answered."""
         lane.failures.add()
         self._fallbacks.add()
@@ -281,45 +227,16 @@ class Engine:
 
     # --- Aside ---------------------------------------------------------------------------------
 
-    def _shadow(
-        self, live: _Live, columns: Sequence[str] | None, rows: Any, scores: Floats
-    ) -> None:
-        try:
-            self._shadows.put_nowait((live, columns, rows, scores))
-            self._shadowed.add()
-        except queue.Full:
-            self._not_shadowed.add()
-
-    def _compare(self) -> None:
-        """Ask the candidate what stable answered, for those requests that were sampled."""
-        while not self._stopping.is_set():
-            try:
-                live, columns, rows, scores = self._shadows.get(timeout=_TICK)
-            except queue.Empty:
-                continue
-            if live is not self._live or live.candidate is None or live.rollout is None:
-                continue
-            version, found = live.candidate.version, None
-            start = time.perf_counter()
-            with contextlib.suppress(Exception):  # no answer is one that does not agree
-                found = version.score(version.check(columns, rows))
-            if live.rollout.strategy.kind == "shadow":
-                if found is None:
-                    live.rollout.failed()
-                else:
-                    live.rollout.count(1, len(rows), time.perf_counter() - start)
-            live.rollout.compared(scores, found)
-
     def _swap(self, serving: Serving) -> None:
         """Let a loaded version answer from the next request on."""
-        stable = _Lane(serving.stable, 0, self._metrics)
+        stable = Lane(serving.stable, 0, self._metrics)
         candidate, rollout = None, None
         if serving.candidate is not None:
             from mlnb.serving.routing import Rollout
 
             rollout = Rollout(serving, self._counts, self._trips.add)
-            candidate = _Lane(serving.candidate, 1, self._metrics)
-        self._live = _Live(serving, stable, candidate, rollout)
+            candidate = Lane(serving.candidate, 1, self._metrics)
+        self._live = Live(serving, stable, candidate, rollout)
 
     def _tick(self) -> None:
         while not self._stopping.wait(_TICK):
@@ -367,8 +284,7 @@ class Engine:
     def versions(self) -> list[dict[str, Any]]:
         """Return what is known of each version that is loaded, the stable one first."""
         live = self._now()
-        lanes = [live.stable, *([live.candidate] if live.candidate else [])]
-        return [{**versions.told(each.version), "variant": each.variant} for each in lanes]
+        return [{**versions.told(each.version), "variant": each.variant} for each in live.lanes]
 
     def status(self) -> dict[str, Any]:
         """Return what a person, or who rolls out, wants to know, as JSON can hold it."""
@@ -433,7 +349,7 @@ class Engine:
                 gauges["mlnb_candidate_out"] = [({}, float(self._counts.shared().out))]
         return self._metrics.render(gauges)
 
-    def _now(self) -> _Live:
+    def _now(self) -> Live:
         if self._live is None:
             raise ServingError("has no version to answer with", where=self.environment)
         return self._live

@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mlnb.rollout import Counts as Evidence
-from mlnb.rollout import Strategy, decide
+from mlnb import rollout
+from mlnb.rollout import Strategy
 from mlnb.serving import logs
-from mlnb.serving.counts import FIELDS, FIRST, SHARE, STATEMENT, VARIANTS, WIDTH, Counts, Tally
+from mlnb.serving.counts import FIELDS, FIRST, OUT, SHARE, STATEMENT, VARIANTS, WIDTH, Counts, Tally
 from mlnb.serving.versions import Serving, Version
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _SPREAD = 0x9E3779B1
 """Odd, near 2**32 divided by the golden ratio: it spreads sums that differ in few bits."""
-_SAMPLE = 0.1
-"""Of the requests, so many are compared where the strategy does not say how many."""
 _CALM = 1.05
 """By what a usual time moves with each answer, up or down: it stays where as many are above."""
 _KNOWN = 32
@@ -59,12 +57,16 @@ class Rollout:
         self.strategy = Strategy.parse(serving.statement.strategy)
         self.candidate: Version = serving.candidate
         self.statement = serving.statement.counter
-        self.sample = float(getattr(self.strategy, "sample", _SAMPLE))
+        wanted = self.strategy.kind == "shadow" or self.strategy.disagreement is not None
+        self.sample = self.strategy.sample if wanted else 0.0
+        self._factor = self.strategy.latency_factor
         self._counts, self._tripped = counts, tripped
         self._cells, self._shared, self._lock = counts.cells, counts.shared_cells, counts.lock
         self._salt = zlib.crc32(self.candidate.digest.encode())
         self._share = first_share(self.strategy)
-        self._usual = [(serving.stable.usual, 0)] * 32
+        # By the number of rows, rounded to powers of two; of one row the golden requests told.
+        self._usual = [(0.0, 0)] * 64
+        self._usual[1] = (serving.stable.usual, 1)
         counts.begin(self.statement, self.candidate.digest, self._share)
         if self._shared[STATEMENT] != self.statement:
             self._share = 0.0  # others serve a newer statement already
@@ -77,6 +79,11 @@ class Rollout:
         # Else another worker is at another statement already, and this one soon.
         return self._share
 
+    @property
+    def over(self) -> bool:
+        """Whether the candidate is out, or another statement is served."""
+        return bool(self._shared[OUT]) or self._shared[STATEMENT] != self.statement
+
     def takes(self, key: str) -> bool:
         """Whether the candidate answers a request with this key."""
         share = self.share
@@ -84,7 +91,7 @@ class Rollout:
 
     def sampled(self) -> bool:
         """Whether to compare the answer to a request."""
-        return random.random() < self.sample
+        return self.sample > 0 and random.random() < self.sample
 
     def count(self, variant: int, rows: int, seconds: float) -> None:
         """Count an answer of :data:`mlnb.serving.counts.VARIANTS` number ``variant``.
@@ -109,10 +116,6 @@ class Rollout:
                 self._usual[size] = (moved if known else seconds, known + 1)
         if slow and variant:
             self.judge()
-
-    @property
-    def _factor(self) -> float:
-        return float(getattr(self.strategy, "latency_factor", 3.0))
 
     def failed(self) -> None:
         """Count a hard failure of the candidate."""
@@ -143,8 +146,8 @@ class Rollout:
         if shared.out or shared.statement != self.statement:
             return
         tallies = self._counts.tallies(self.statement)
-        stable, candidate = (_evidence(tallies[each]) for each in VARIANTS)
-        decision = decide(self.strategy, shared.step, candidate, stable)
+        stable, candidate = (_observed(tallies[each]) for each in VARIANTS)
+        decision = rollout.decide(self.strategy, shared.step, candidate, stable)
         if decision.action == "rollback" and self._counts.take_out(self.statement, decision.reason):
             self._share = 0.0
             self._tripped()
@@ -166,14 +169,15 @@ _REQUESTS, _FAILURES, _SLOW, _TIMED, _COMPARED, _DISAGREED, _SECONDS, _FALLBACKS
 
 def first_share(strategy: Strategy) -> float:
     """Return the share that a candidate starts with."""
-    return float(strategy.steps[0]) if strategy.kind == "canary" and strategy.steps else 0.0
+    return strategy.steps[0] if strategy.kind == "canary" else 0.0
 
 
-def _evidence(tally: Tally) -> Evidence:
-    return Evidence(
+def _observed(tally: Tally) -> rollout.Counts:
+    return rollout.Counts(
         requests=tally.requests,
         failures=tally.failures,
         slow=tally.slow,
+        timed=tally.timed,
         compared=tally.compared,
         disagreed=tally.disagreed,
     )

@@ -254,8 +254,8 @@ class Follower:
             self.problem = ""
         except MlnbError as error:
             self._tell(error)
-        except OSError as error:
-            self._tell(ServingError(f"cannot be looked at: {error}", where=self._where))
+        except Exception as error:  # noqa: BLE001 - who stops following goes stale without a word
+            self._tell(ServingError(f"{type(error).__name__}: {error}", where=self._where))
 
     def _follow(self, seen: Any) -> None:
         due, tries = 0.0, 0
@@ -307,8 +307,9 @@ class Follower:
     def _serve(self, statement: Statement, *, fallen_back: bool = False) -> None:
         """Load what ``statement`` needs, and let it take its place."""
         start = time.perf_counter()
-        origin = statement.strategy.get("from") if statement.strategy else None
-        if origin and origin != statement.bundle:
+        origin = statement.strategy.get("from")
+        at_once = statement.strategy.get("kind", "at-once") == "at-once"
+        if origin and not at_once and origin != statement.bundle:
             stable = self._version(origin, statement.previous or 0)
             made = Serving(
                 statement,
