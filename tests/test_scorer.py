@@ -151,7 +151,7 @@ def rows_of(shape: Schema) -> st.SearchStrategy[list[list[Any]]]:
 
 
 @pytest.mark.parametrize("name", ["one-hot", "ordinal", "xgboost", "xgboost, sparse rows"])
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_it_answers_any_row_as_the_pipeline(name: str, data: st.DataObject) -> None:
     """Whatever fits the schema is answered within 1e-6, or refused by both."""
@@ -386,29 +386,27 @@ def test_a_bundle_tells_of_its_scorer(packed: Bundle) -> None:
 
 PACK = """
 import sys
-if sys.argv[2] == "without":
-    sys.modules["onnxruntime"] = None
-sys.path[:0] = [sys.argv[3]]
+sys.modules["onnxruntime"] = None
+sys.path[:0] = [sys.argv[2]]
 import bundles
 from pathlib import Path
 from mlnb.bundle import pack
 root = Path(sys.argv[1])
-print(pack(bundles.recipe(root, "binary-xgboost"), root / sys.argv[2]).digest)
+print(pack(bundles.recipe(root, "binary-xgboost"), root / "bundle").digest)
 """
 
 
 def test_the_same_bundle_on_another_machine(packed: Bundle, tmp_path: Path) -> None:
     """Neither another process, nor its threads, nor a missing ONNX Runtime change the digest."""
-    for name, threads in (("without", "1"), ("with", "2")):
-        done = subprocess.run(
-            [sys.executable, "-c", PACK, str(tmp_path), name, str(ROOT / "tests")],
-            env=os.environ | {"PYTHONHASHSEED": threads, "OMP_NUM_THREADS": threads},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == packed.digest
+    done = subprocess.run(
+        [sys.executable, "-c", PACK, str(tmp_path), str(ROOT / "tests")],
+        env=os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == packed.digest
 
 
 @pytest.mark.parametrize(
