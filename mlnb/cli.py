@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlnb import __version__, decisions, operations
+from mlnb import __version__, credentials, decisions, operations
 from mlnb.errors import MlnbError
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     decisions.add_commands(add)
+    credentials.add_commands(add)
     operations.add_commands(add)
 
     add("track", _track, "Record the candidate as one MLflow run; again does no harm.")

@@ -22,7 +22,7 @@ from fsspec.registry import _registry as known
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from mlnb import project, store
+from mlnb import cli, project, store
 from mlnb.bundle import Bundle, BundleError, open_bundle, pack
 from mlnb.errors import MlnbError
 from mlnb.project import Project
@@ -450,6 +450,27 @@ def test_encryption_that_is_turned_on_later(address: str, home: Path, bundle: Bu
         Store(address, recipients=recipients).put(bundle)
         assert Store(address).get(bundle.digest).files == bundle.files
         assert all(name.endswith(".age") == bool(recipients) for name in objects(address))
+
+
+def test_a_command_shows_ones_recipient(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It makes the identity once, for its owner alone and outside the project; then it shows it."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    (tmp_path / "project" / "pyproject.toml").write_text("[tool.mlnb]\n")
+    assert cli.main(["keys", "encryption"]) == 0
+    recipient = capsys.readouterr().out.strip()
+    pyrage.x25519.Recipient.from_str(recipient)
+    assert identity_file().stat().st_mode & 0o777 == 0o600
+    made = identity_file().read_bytes()
+    assert cli.main(["keys", "encryption"]) == 0
+    assert capsys.readouterr().out.strip() == recipient
+    assert identity_file().read_bytes() == made
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "project" / "config"))
+    assert cli.main(["keys", "encryption"]) == 2
+    assert "lies within the project" in capsys.readouterr().err
+    assert not (tmp_path / "project" / "config").exists()
 
 
 def test_each_recipient_can_read(home: Path, tmp_path: Path, bundle: Bundle) -> None:

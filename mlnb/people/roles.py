@@ -22,6 +22,7 @@ RULES: Mapping[str, str] = {
     "image": "",
     "lint": "",
     "manifests": "",
+    "keys encryption": "",
     "package": "",
     "report": "",
     "repro": "",

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from mlnb.project import Project
 from mlnb.store.bundles import Store
-from mlnb.store.encryption import new_identity
+from mlnb.store.encryption import new_identity, own_recipient
 from mlnb.store.errors import StoreError
 
-__all__ = ["Store", "StoreError", "new_identity", "open_store"]
+__all__ = ["Store", "StoreError", "new_identity", "open_store", "own_recipient"]
 
 
 def open_store(project: Project) -> Store:

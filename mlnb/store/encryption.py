@@ -39,6 +39,25 @@ def new_identity() -> str:
     return recipient
 
 
+def own_recipient(project: Path) -> str:
+    """Return the recipient of a person's identity, which is made if there is none.
+
+    Args:
+        project: a folder in which no identity may lie, for it would soon be committed.
+
+    Raises:
+        MlnbError: it lies there, others may read it, it cannot be written, or pyrage is missing.
+    """
+    path = identity_file()
+    if path.resolve().is_relative_to(project.resolve()):
+        raise StoreError(
+            "lies within the project, where an identity is soon committed",
+            where=str(path),
+            remedy="Set XDG_CONFIG_HOME to a folder of your own.",
+        )
+    return str(_identity(str(path)).to_public()) if path.exists() else new_identity()
+
+
 def encrypted(files: Mapping[str, bytes], recipients: Iterable[str]) -> dict[str, bytes]:
     """Return the files as they are stored, in the same order, encrypted to ``recipients``.
 
@@ -99,7 +118,8 @@ def _identity(where: str) -> Any:
         raise StoreError(
             "is encrypted, and there is no identity to decrypt it with",
             where=where,
-            remedy=f"Put yours into {path}, as `age-keygen` writes it.",
+            remedy=f"Put yours into {path}, as `age-keygen` writes it; `mlnb keys encryption`"
+            " makes a new one, for what is stored from then on.",
         )
     lines = read_private(path).decode("utf-8", "replace").splitlines()
     secret = next((line.strip() for line in lines if line.startswith("AGE-SECRET-KEY-")), "")
