@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from mlnb.pipeline import Pipeline, Stage
 
 FORMAT = 1
-_ONLOOKERS = ("code", "gate", "package", "track", "report")
+_ONLOOKERS = ("code", "track", "report")
+_JUDGES = ("gate", "package")
+"""What is made of a candidate so that it can be judged; of a pipeline that does nothing else, all
+there is.
+"""
 _CHECKSUMS = ("md5", "etag", "checksum")
 """What DVC calls the checksum of a local file, an object in a bucket, and one on HDFS."""
 
@@ -120,7 +124,8 @@ def _stages(pipeline: Pipeline) -> list[Stage]:
     trackers = [stage for stage in ordered if stage.tool == "track"]
     if trackers:
         ordered = [s for s in ordered if any(t in pipeline.downstream(s) for t in trackers)]
-    return [stage for stage in ordered if stage.tool not in _ONLOOKERS]
+    makers = [stage for stage in ordered if stage.tool not in _ONLOOKERS]
+    return [stage for stage in makers if stage.tool not in _JUDGES] or makers
 
 
 def _state(pipeline: Pipeline, stage: Stage) -> StageState:
