@@ -45,6 +45,10 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
+	@# What a wheel brings for JupyterLab, an editable installation does not.
+	@mkdir -p $(VENV)/share/jupyter/labextensions $(VENV)/etc/jupyter/jupyter_server_config.d
+	@ln -sfn $(CURDIR)/mlnb/widget/labextension $(VENV)/share/jupyter/labextensions/mlnb
+	@cp mlnb/widget/jupyter_server.json $(VENV)/etc/jupyter/jupyter_server_config.d/mlnb.json
 	@touch $(READY)
 
 # The tests look at reports in a real browser, kill commands at each system call, keep a team's state

@@ -115,7 +115,10 @@ def _columns(table: Table) -> list[Column]:
     ]
     goals = {name: goal_of(name) for name in table.metrics}
     ordered = sorted(table.metrics, key=lambda name: not goals[name])
-    columns += [Column("metric", n, table.metrics[n], goal=goals[n]) for n in ordered]
+    columns += [
+        Column("metric", n, table.metrics[n], goal=goals[n], optional=n.count(".") > 1)
+        for n in ordered
+    ]
     columns += [Column("param", name, values) for name, values in table.params.items()]
     for key, name in _SHOWN_TAGS.items():
         if values := runs.columns.get(("tag", key)):
@@ -164,7 +167,8 @@ def _differences(project: Project, table: Table) -> dict[str, dict[str, list[flo
             told = comparison.paired(project, table.runs.ids[row], table.runs.ids[champion])
             for metric, difference in told.items():
                 for name in table.metrics:
-                    if name.rpartition(".")[2] == metric:
+                    # STAGE.METRIC is of all rows; STAGE.SLICE.METRIC is not.
+                    if name.rpartition(".")[2] == metric and name.count(".") == 1:
                         found.setdefault(f"metrics.{name}", {})[str(row)] = list(difference)
     return found
 
