@@ -289,6 +289,23 @@ def test_rows_that_are_wrong_are_refused_and_a_scorer_that_fails_is_no_mistake_o
     assert figures(engine, "mlnb_failures_total") == {("stable", "1"): 1}
 
 
+def test_answers_are_traced_where_the_environment_wants_that(
+    project: Served, start: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A span says which version answered, and holds neither rows nor scores."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    engine = start()
+    ask(engine, request_id="traced")
+    engine.stop()
+    said = capsys.readouterr().err
+    assert '"mlnb.request_id": "traced"' in said
+    assert '"mlnb.version": 1' in said
+    assert "north" not in said
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    with pytest.raises(ServingError, match="no exporter"):
+        start()
+
+
 # --- The prediction log ------------------------------------------------------------------------
 
 

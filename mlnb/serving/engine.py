@@ -25,6 +25,7 @@ from mlnb.serving.lanes import Answer, Lane, Live
 from mlnb.serving.metrics import BOUNDS, SUM, Metrics
 from mlnb.serving.predictions import PredictionLog
 from mlnb.serving.shadows import Shadows
+from mlnb.serving.traces import Traces, traces
 from mlnb.serving.versions import Follower, Serving
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Engine:
         self._trips = self._metrics.counter("mlnb_trips")
         self._labels = self._metrics.counter("mlnb_feedback")
         self._synced: dict[str, float] = {}
+        self._traces: Traces | None = None
         self.request = self._metrics.request
 
     # --- Life ----------------------------------------------------------------------------------
@@ -81,6 +83,7 @@ class Engine:
         Raises:
             ServingError: there is nothing trusted to serve.
         """
+        self._traces = traces()
         self._follower.start()
         if self._log:
             self._log.start()
@@ -98,6 +101,8 @@ class Engine:
         if self._log:
             self._log.stop()
             self._sync()
+        if self._traces:
+            self._traces.stop()
 
     # --- Requests ------------------------------------------------------------------------------
 
@@ -132,6 +137,20 @@ class Engine:
             RequestError: the rows are not what the version takes.
             ServingError: there is no version, or it failed.
         """
+        if self._traces is None:
+            return self._answer(columns, rows, key, request_id)
+        with self._traces.span() as span:
+            found = self._answer(columns, rows, key, request_id)
+            self._traces.tell(span, found, request_id)
+            return found
+
+    def _answer(
+        self,
+        columns: Sequence[str] | None,
+        rows: Sequence[Sequence[Any]],
+        key: str,
+        request_id: str,
+    ) -> Answer:
         live = self._now()
         rollout, tried = live.rollout, None
         if rollout is not None and live.candidate is not None and rollout.takes(key):
