@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import http.client
 import json
@@ -264,6 +265,24 @@ def test_what_a_server_tells_of_itself(server: sums.Served) -> None:
     assert server.ask("POST", "/feedback", {"request_id": "a", "label": None})[0] == 422
     assert server.ask("GET", "/none")[0] == 404
     assert server.ask("DELETE", "/invocations")[0] == 405
+
+
+def test_answers_without_a_body_are_sent(server: sums.Served) -> None:
+    """HEAD gets its head at once; and requests that come together are answered in turn."""
+    for path in ("/ping", "/v2", "/none"):
+        status, body, headers = server.ask("HEAD", path)
+        assert status in (200, 404) and body == b"" and int(headers["content-length"]) >= 1
+    body = json.dumps({"inputs": ROW}).encode()
+    head = (
+        b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
+    )
+    with server.connect() as link:
+        link.sendall((head + body) * 3 + b"HEAD /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = b""
+        while said.count(b"HTTP/1.1 200") < 4 or not said.endswith(b"\r\n\r\n"):
+            said += link.recv(65536)
+    assert said.count(b'{"predictions":[34.5]}') == 3
 
 
 def test_a_request_keeps_its_id_if_it_is_sane(server: sums.Served) -> None:
@@ -578,6 +597,14 @@ def test_pages_do_not_reach_an_open_server(server: sums.Served) -> None:
 
 
 # --- Settings ----------------------------------------------------------------------------------
+
+
+def test_every_setting_is_explained() -> None:
+    """Each setting has a row on its page, with its default."""
+    page = (Path(__file__).parent.parent / "docs/serving.md").read_text()
+    for field in dataclasses.fields(ServeSettings):
+        default = str(field.default).lower() if field.name != "name" else "the project's folder"
+        assert f"| `{field.name.replace('_', '-')}` | {default} |" in page
 
 
 def test_settings(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -55,6 +56,8 @@ _CODES = {
     422: "INVALID_PARAMETER_VALUE",
     503: "TEMPORARILY_UNAVAILABLE",
 }
+_dice = random.Random()
+"""Of ids, which are to be different and need not be secret; see :class:`Face`."""
 _log = logging.getLogger("mlnb.serving")
 
 
@@ -225,6 +228,7 @@ class Face:
 
     def __init__(self, engine: Engine, settings: ServeSettings, access: Access) -> None:
         self.settings, self.ready = settings, True
+        _dice.seed(os.urandom(32))  # not that of the other workers
         self._engine, self._access = engine, access
         self._thread = ThreadPoolExecutor(1, "mlnb-answer")
         self._schema: Schema | None = None
@@ -413,9 +417,7 @@ class Face:
         if type(of) is not str or not _ID.fullmatch(of):
             raise RequestError("'request_id' must be that of a request", status=422)
         labels = label if type(label) is list else [label]
-        if len(labels) > self.settings.rows or not all(
-            type(each) in (str, int, float, bool) for each in labels
-        ):
+        if not 1 <= len(labels) <= self.settings.rows or not all(map(_is_label, labels)):
             raise RequestError("'label' must be a value, or a list of one for each row", status=422)
         self._engine.feedback(of, label)
         return _json({"request_id": of, "labels": len(labels)})
@@ -468,8 +470,14 @@ def _asked(scope: Scope) -> Asked:
         elif name == b"x-request-id" and _ID.fullmatch(found := value.decode("latin-1")):
             asked.id = found
     if not asked.id:
-        asked.id = os.urandom(12).hex()
+        asked.id = f"{_dice.getrandbits(96):024x}"
     return asked
+
+
+def _is_label(told: Any) -> bool:
+    if type(told) is str:
+        return len(told) <= openapi.LONGEST_LABEL
+    return type(told) in (int, float, bool)
 
 
 def _object(asked: Asked, fields: Sequence[str]) -> Mapping[str, Any]:

@@ -34,6 +34,38 @@ def error_body(code: str, message: str, request_id: str = "") -> bytes:
     return orjson.dumps({"error": message, "error_code": code, "request_id": request_id})
 
 
+class Joined:
+    """Gives a connection the head of an answer and its body in one write.
+
+    uvicorn writes them apart, which costs a system call, a packet, and two wakes of the client.
+    """
+
+    __slots__ = ("_held", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._held = transport, b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Hold the head of an answer; write anything else, after what is held."""
+        if not self._held and data.startswith(b"HTTP/1.1 ") and data[9] != 49:  # not 100
+            self._held = data
+        else:
+            held, self._held = self._held, b""
+            self._transport.write(held + data)
+
+    def flush(self) -> None:
+        """Write what is held: the whole answer, if that has no body."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def close(self) -> None:
+        """Close the connection after what is held."""
+        self.flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """A connection that is closed when its client makes it wait; see :func:`connection_type`."""
 
@@ -45,10 +77,12 @@ class Connection(HttpToolsProtocol):
     begun = False
     """Whether a part of a request has come."""
     draining = False
+    joined: Joined
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for headers; refuse the connection if there are too many."""
         super().connection_made(transport)
+        self.joined = Joined(transport)
         self._wait(self.settings.header_seconds)
         if len(self.connections) > self.settings.connections:
             self._end(503, "TEMPORARILY_UNAVAILABLE", "too many connections; come again")
@@ -71,8 +105,14 @@ class Connection(HttpToolsProtocol):
         full = len(self.tasks) >= self.settings.requests
         self.app = _busy if full else self.config.loaded_app
         super().on_headers_complete()
+        self.cycle.transport = self.joined  # type: ignore[assignment]
         if self.draining:
             self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        """Send an answer that has no body."""
+        self.joined.flush()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """Wait no more: now it is our turn."""

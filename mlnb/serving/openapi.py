@@ -11,6 +11,8 @@ from mlnb.serving import protocols
 from mlnb.serving.checks import takes_gaps, whole_limits
 from mlnb.serving.settings import ServeSettings
 
+LONGEST_LABEL = 1000
+"""Characters of a label that is a text."""
 Route = tuple[str, str]
 """Method and path."""
 
@@ -220,7 +222,7 @@ def _infer(schema: Schema, settings: ServeSettings) -> dict[str, Any]:
 
 
 def _feedback(settings: ServeSettings) -> dict[str, Any]:
-    one = {"type": ["string", "number", "boolean"]}
-    many = {"type": "array", "items": one, "maxItems": settings.rows}
+    one = {"type": ["string", "number", "boolean"], "maxLength": LONGEST_LABEL}
+    many = _list(one, settings)
     of = {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"}
     return _closed({"request_id": of, "label": {"anyOf": [one, many]}})
