@@ -29,6 +29,8 @@ from mlnb.project import Project
 
 TOKEN, HUB = "MLNB_TOKEN", "JUPYTERHUB_USER"
 _RUNS = ("MLNB_EXECUTION", "DVC_STAGE")
+_OF_ENVIRONMENT = ("promote", "rollback", "deploy abort", "deploy promote", "deploy rollback")
+"""What takes the role that the environment demands; applying only ends what it was let begin."""
 _LOOKS_ON = ("viewer", "")
 
 
@@ -63,7 +65,7 @@ def admit(project: Project, verb: str, environment: str = "") -> Person:
     if verb not in RULES:
         raise RefusedError(f"no rule says who may `mlnb {verb}`, so nobody may")
     wanted = RULES[verb]
-    if environment and verb in ("promote", "rollback"):
+    if environment and verb in _OF_ENVIRONMENT:
         wanted = max(wanted, policy(project, environment).role, key=rank)
     if wanted not in _LOOKS_ON and any(each in os.environ for each in _RUNS):
         raise RefusedError(

@@ -43,7 +43,10 @@ RULES: Mapping[str, str] = {
     "deploy plan": "viewer",
     "deploy status": "viewer",
     # Decisions. An environment may demand more: see :func:`policy`.
-    "deploy": "trainer",
+    "deploy abort": "trainer",
+    "deploy apply": "trainer",
+    "deploy promote": "trainer",
+    "deploy rollback": "trainer",
     "doctor": "trainer",
     "promote": "trainer",
     "rollback": "trainer",

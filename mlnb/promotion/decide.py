@@ -182,7 +182,7 @@ def rollback(
 
 
 def end_rollout(
-    project: Project, environment: str, *, good: bool, follows: str, reason: str
+    project: Project, environment: str, *, good: bool, follows: str, reason: str, verb: str
 ) -> Change:
     """End the roll-out that is published: the candidate is all that runs, or what ran before is.
 
@@ -194,13 +194,14 @@ def end_rollout(
         good: complete it; otherwise go back.
         follows: digest of the statement that the roll-out is of; no other one is ended.
         reason: why, with the figures.
+        verb: the command that ends it, which must be allowed.
 
     Raises:
         RefusedError: this person may not, or its key is not trusted.
         ConflictError: another statement is published by now.
         MlnbError: nothing is rolled out, or something cannot be trusted.
     """
-    person, _ = _allowed(project, "deploy", environment, reason)
+    person, _ = _allowed(project, verb, environment, reason)
     publish.signed_tags(project)
     signer = _signer(project, person)
     state = open_state(locate(project))
