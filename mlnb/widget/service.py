@@ -34,12 +34,20 @@ _PAIRED = 4
 """How many candidates are paired with the model in production whenever the page is drawn."""
 
 
+_DETAILED = 200
+"""How many candidates a page of its own tells all of."""
+
+
 class MessageError(MlnbError):
     """A message that is not one of ours."""
 
 
-def state(project: Project) -> tuple[dict[str, Any], list[bytes]]:
+def state(project: Project, *, details: bool = False) -> tuple[dict[str, Any], list[bytes]]:
     """Return all candidates: a header as JSON holds it, and the buffers of its columns.
+
+    Args:
+        project: whose.
+        details: also all of the last candidates, for a page that cannot ask.
 
     Raises:
         MlnbError: the store cannot be used, or this person may not look.
@@ -61,6 +69,11 @@ def state(project: Project) -> tuple[dict[str, Any], list[bytes]]:
         "problems": list(table.problems),
         "taken_at": time.time(),
     }
+    if details:
+        last = range(len(table.runs.ids))[-_DETAILED:]
+        header["details"] = {
+            table.runs.ids[row]: comparison.facts(project, table, row) for row in last
+        }
     return header, buffers
 
 
@@ -111,7 +124,6 @@ def _columns(table: Table) -> list[Column]:
         Column("meta", "name", [name.removeprefix("candidate ") for name in runs.names]),
         Column("meta", "verdict", verdicts),
         Column("meta", "runs in", versions),
-        Column("meta", "started", runs.started, format="moment"),
     ]
     goals = {name: goal_of(name) for name in table.metrics}
     ordered = sorted(table.metrics, key=lambda name: not goals[name])
@@ -120,6 +132,7 @@ def _columns(table: Table) -> list[Column]:
         for n in ordered
     ]
     columns += [Column("param", name, values) for name, values in table.params.items()]
+    columns.append(Column("meta", "started", runs.started, format="moment"))
     for key, name in _SHOWN_TAGS.items():
         if values := runs.columns.get(("tag", key)):
             shown = [v and v[:12] for v in values] if name == "commit" else values

@@ -783,7 +783,7 @@ export function mount(root, host) {
           ? make("div", { class: "mlnb-quiet" }, `${formatNumber(gate.low ?? NaN) || "−∞"} to ${formatNumber(gate.high ?? NaN) || "∞"}`) : null;
         return make("tr", { class: `mlnb-${word.replace(" ", "-")}` },
           make("td", { title: word }, make("span", { role: "img", "aria-label": word }, sign)),
-          make("td", {}, gate.name, gate.threshold ? make("b", {}, ` ${gate.threshold}`) : null, gate.reason ? make("div", { class: "mlnb-quiet" }, gate.reason) : null),
+          make("td", {}, gate.name, gate.reason ? make("div", { class: "mlnb-quiet" }, gate.reason) : null),
           make("td", { class: "mlnb-number" }, typeof gate.value === "number" ? formatNumber(gate.value) : gate.value ?? "", range));
       })));
   }
