@@ -48,6 +48,52 @@ def add_commands(add: Add) -> None:
         "--to", type=Path, default=Path("kubernetes"), metavar="DIR", help="(default %(default)s)"
     )
 
+    deploy = add("deploy", None, "Bring what runs to what was promoted, and roll it out.")
+    actions = deploy.add_subparsers(metavar="ACTION", required=True)
+    for action, summary in _DEPLOY.items():
+        made = actions.add_parser(action, help=summary, description=summary)
+        made.set_defaults(command=_deploy, action=action)
+        made.add_argument(
+            "--env", default="production", metavar="ENV", help="(default %(default)s)"
+        )
+        made.add_argument("--driver", default="local", help="(default %(default)s)")
+        if action in ("plan", "apply"):
+            made.add_argument("--port", type=_port, default=8080, help="(default %(default)s)")
+            made.add_argument("--workers", type=_workers, default=1, help="(default %(default)s)")
+        if action == "apply":
+            made.add_argument("--wait", action="store_true", help="until it is settled")
+            made.add_argument("--loop", action="store_true", help="for ever")
+        elif action == "status":
+            made.add_argument("--json", action="store_true", help="as JSON")
+        elif action != "plan":
+            made.add_argument("--reason", required=True, metavar="TEXT", help="kept for ever")
+
+
+_DEPLOY = {
+    "plan": "Say what would be done and what is in the way; do nothing.",
+    "apply": "Start what is to run, and roll it out.",
+    "status": "Tell what runs, and what its counts come to.",
+    "promote": "Let the candidate answer all requests.",
+    "abort": "Take the candidate out, and go back.",
+    "rollback": "Go back to the version that ran before.",
+}
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    from mlnb.deployment import command
+    from mlnb.project import find
+
+    project, action = find(), options.action
+    places = {name: getattr(options, name) for name in ("port", "workers") if name in options}
+    driver = command.driver_of(project, options.env, options.driver, **places)
+    if action == "plan":
+        return command.plan(project, options.env, driver)
+    if action == "apply":
+        return command.apply(project, options.env, driver, wait=options.wait, loop=options.loop)
+    if action == "status":
+        return command.status(project, options.env, driver, plain=options.json)
+    return int(getattr(command, action)(project, options.env, driver, options.reason))
+
 
 def _image(options: argparse.Namespace) -> int:
     from mlnb.deploy import container, context
