@@ -99,6 +99,26 @@ def test_a_full_disk_is_told(nursery: Nursery, second: Path, tmp_path: Path) -> 
     assert seen == {(1, 0), (2, 0)}
 
 
+def test_a_disk_that_fails_is_told(nursery: Nursery, second: Path, tmp_path: Path) -> None:
+    """One write or rename fails, in whatever way: it is told, and all is old or new."""
+    roots = (Path(shutil.copytree(second, tmp_path / str(n))) for n in itertools.count())
+    calls = "write,pwrite64,?rename"
+    last = dict(nursery.points(calls, "promote", str(next(roots))))
+    assert {"write", "pwrite64"} <= set(last)
+    errors = itertools.cycle(("EIO", "EROFS", "ENOSPC"))
+    for (call, n), error in zip(last.items(), errors, strict=False):
+        root = next(roots)
+        inject = f"{call}:error={error}:when={(n + 1) // 2}"
+        death, trace = nursery.traced(calls, "promote", str(root), inject=inject)
+        assert "(INJECTED)" in trace
+        assert death.code in (0, 1, 2), death
+        assert "Traceback" not in death.said and death.said.count("\n") <= 1, death.said
+        assert bool(death.said) == bool(death.code)
+        at = _sound(root)
+        assert at in {(1, 0), (2, 0)}
+        assert death.code or at == (2, 0)
+
+
 def test_a_naive_promotion_is_caught(nursery: Nursery, tmp_path: Path) -> None:
     """The control: a published file and a log beside it do not survive the same kills."""
     source = tmp_path / "source"
