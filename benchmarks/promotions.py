@@ -25,7 +25,7 @@ import promotion_acts as acts
 from nursery import Nursery
 from promoted import published, state_of
 
-from mlnb import promotion, trust
+from mlnb import gate, promotion, trust
 from mlnb.project import find
 from mlnb.promotion import publish
 
@@ -78,7 +78,7 @@ def _projects(folder: Path) -> tuple[Path, Path, dict[str, float]]:
     third = Path(shutil.copytree(second, folder / "third"))
     os.chdir(third)
     began = time.perf_counter()
-    acts.gate.gate(find())
+    gate.gate(find())
     judged = time.perf_counter()
     promotion.promote(find(), "production", reason="better")
     done = time.perf_counter()
