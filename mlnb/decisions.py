@@ -53,6 +53,23 @@ def add_commands(add: Add) -> None:
     verify = add("verify-bundle", _verify_bundle, "Verify a bundle, and who signed for it.")
     verify.add_argument("what", metavar="PATH|DIGEST")
 
+    compare = add("compare", _compare, "Compare candidates with each other and with production.")
+    compare.add_argument(
+        "runs", nargs="*", metavar="RUN",
+        help="beginning of a digest, a version or an environment; the last ones by default",
+    )  # fmt: skip
+    compare.add_argument("--all", action="store_true", help="show equal columns, too")
+    compare.add_argument("--metric", action="append", default=[], metavar="METRIC")
+    compare.add_argument("--sort", default="", metavar="[-]COLUMN", help="the better first")
+    compare.add_argument("--last", type=_count, metavar="N", help="only the N newest")
+    compare.add_argument("--sweep", default="", metavar="NAME", help="the trials of a sweep")
+    form = compare.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print it as JSON")
+    form.add_argument("--md", action="store_true", help="print it as Markdown")
+    compare.add_argument(
+        "--diff", action="store_true", help="what differs in parameters, data and code of two runs"
+    )
+
     add("doctor", _doctor, "Find what does not agree with the state, and mend it.")
 
 
@@ -180,6 +197,44 @@ def _verify_bundle(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(options: argparse.Namespace) -> int:
+    import json
+
+    from mlnb import comparison
+    from mlnb.comparison import terminal
+    from mlnb.project import find
+
+    project = find()
+    table = comparison.table(project)
+    if options.diff:
+        if len(options.runs) != 2:
+            raise comparison.ComparisonError("--diff needs two runs")
+        first, second = map(table.find, options.runs)
+        differing = comparison.changes(project, table, first, second)
+        if options.json:
+            print(json.dumps({"format": terminal.FORMAT, "changes": differing}, indent=2))
+        else:
+            print(terminal.text_of(differing, fenced=options.md), end="")
+        return 0
+    what = terminal.view(
+        project,
+        table,
+        options.runs,
+        every=options.all,
+        metrics=options.metric,
+        sort=options.sort,
+        last=options.last,
+        sweep=options.sweep,
+    )
+    if options.json:
+        print(json.dumps(terminal.document(project, what), indent=2, allow_nan=False))
+    elif options.md:
+        print(terminal.markdown(what), end="")
+    else:
+        terminal.draw(what)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from mlnb import promotion
     from mlnb.project import find
@@ -196,3 +251,9 @@ def _environment(parser: argparse.ArgumentParser, *, required: bool = True) -> N
     parser.add_argument(
         "--to", required=required, metavar="ENV", help="production, staging, development, …"
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text!r}")
+    return int(text)
