@@ -19,13 +19,16 @@ import pytest
 from promoted import alone, copied, first, published, second  # noqa: F401
 from rootfs import write_rootfs
 
+from mlnb import promotion
 from mlnb.deploy import container, context, kubernetes, kustomize
+from mlnb.deploy.contained import Contained
 from mlnb.deploy.errors import DeployError
 from mlnb.project import find
 from mlnb.store import open_store
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
 BASE = "localhost/python:slim"
+SERVED = "rand-production"
 PATIENCE = 60
 MOST_BYTES = 350e6
 MOST_MEMORY_KB = 170e3
@@ -33,11 +36,10 @@ MOST_MEMORY_KB = 170e3
 
 @dataclass(frozen=True)
 class Built:
-    """An image, and what it was built of."""
+    """What an image is built of."""
 
     project: Path
     made: context.Context
-    image: str
 
 
 def told(*words: str) -> str:
@@ -80,21 +82,34 @@ def locked(second: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # n
 
 
 @pytest.fixture(scope="module")
-def built(locked: Path, engines: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The image of what is in production."""
-    folder = tmp_path_factory.mktemp("context")
+def built(locked: Path, engines: None) -> Built:
+    """The build context of what is in production."""
+    folder = locked / ".mlnb/image/production"
     made = context.write_context(find(locked), "production", folder, base=BASE, insecure=True)
-    return Built(locked, made, container.build(folder, made.tag, engine="buildah"))
+    return Built(locked, made)
 
 
 @pytest.fixture(scope="module")
-def running(built: Built) -> Iterator[str]:
-    """A container of the image that is ready; return its address."""
-    container.start(built.image, "served", port=0, engine="podman", words=["--no-healthcheck"])
-    address = f"http://127.0.0.1:{container.published_port('served', engine='podman')}"
-    until_ready(address)
-    yield address
-    container.stop("served", engine="podman")
+def driver(built: Built) -> Contained:
+    """The driver of production, by podman."""
+    return Contained(
+        find(built.project),
+        "production",
+        engine="podman",
+        base=BASE,
+        insecure=True,
+        port=0,
+        words=("--no-healthcheck",),
+    )
+
+
+@pytest.fixture(scope="module")
+def running(driver: Contained, built: Built) -> Iterator[str]:
+    """A container that the driver started; return its address."""
+    assert driver.status() is None
+    driver.start(published(built.project))
+    yield f"http://127.0.0.1:{container.published_port(driver.container, engine='podman')}"
+    driver.stop()
 
 
 def until_ready(address: str) -> None:
@@ -110,7 +125,7 @@ def until_ready(address: str) -> None:
 
 def inside(code: str) -> str:
     """Run Python in the running container."""
-    return told("exec", "served", "python", "-c", code).strip()
+    return told("exec", SERVED, "python", "-c", code).strip()
 
 
 def answers(address: str, built: Built) -> tuple[list[float], Any]:
@@ -172,14 +187,13 @@ def test_both_bundles_of_a_roll_out(locked: Path) -> None:
     assert context.named(under_way) == sorted([stable, statement.bundle])
 
 
-def test_image_says_what_it_is(built: Built) -> None:
+def test_image_says_what_it_is(running: str, built: Built) -> None:
     """Labels name version and bundle; the user has no name, and no right to write."""
     [told_of] = json.loads(told("inspect", "--type=image", built.made.tag))
     labels, statement = told_of["Config"]["Labels"], built.made.statement
     assert labels["io.mlnb.bundle"] == statement.bundle
     assert labels["org.opencontainers.image.version"] == str(statement.version)
     assert told_of["Config"]["User"] == "10001:10001"
-    assert told_of["Id"] == built.image
     assert told_of["Size"] < MOST_BYTES
 
 
@@ -240,19 +254,24 @@ def test_is_lean(running: str) -> None:
     assert resident and int(resident[1]) < MOST_MEMORY_KB
 
 
-def test_stops_and_keeps_its_log(built: Built) -> None:
-    """Told to stop it ends by itself, and what it logged of its answers is in its volume."""
-    container.start(built.image, "stopped", port=0, engine="podman", words=["--no-healthcheck"])
-    port = container.published_port("stopped", engine="podman")
-    until_ready(f"http://127.0.0.1:{port}")
-    answers(f"http://127.0.0.1:{port}", built)
-    told("stop", "--time=30", "stopped")
-    assert told("inspect", "--format={{.State.ExitCode}}", "stopped").strip() == "0"
-    volume = told("volume", "inspect", "--format={{.Mountpoint}}", "stopped-predictions").strip()
-    assert list(Path(volume).rglob("*.parquet"))
-    assert not container.running("stopped", engine="podman")
+def test_same_image_by_another_engine(running: str, built: Built) -> None:
+    """buildah makes the same image, to the last bit, as podman did, which the driver used."""
+    image = told("inspect", "--type=container", "--format={{.Image}}", SERVED).strip()
+    assert container.build(built.made.folder, "again:1", engine="buildah") == image
+
+
+def test_follows_what_is_published(running: str, driver: Contained, built: Built) -> None:
+    """The next version is served without a restart; told to stop, it keeps its log of answers."""
+    promotion.promote(find(built.project), "production", reason="better")
+    deadline = time.monotonic() + PATIENCE
+    while (driver.status() or {})["version"] != 2:
+        assert time.monotonic() < deadline, container.logs(SERVED, engine="podman")
+    assert answers(running, built)[1]["X-Model-Version"] == "2"
     for _ in range(2):
-        container.stop("stopped", engine="podman")
+        driver.stop()
+    assert driver.status() is None
+    volume = told("volume", "inspect", "--format={{.Mountpoint}}", f"{SERVED}-predictions").strip()
+    assert list(Path(volume).rglob("*.parquet"))
 
 
 def test_runs_as_kubernetes_would(built: Built, tmp_path: Path) -> None:

@@ -105,13 +105,13 @@ def start(
 def restrictions(name: str) -> list[str]:
     """Return the options that let a container do no more than it must.
 
-    What it logs of its answers is kept in a volume of its name.
+    What it logs of its answers, and what it served last, is kept in volumes of its name.
     """
     serving, predictions, temporary = WRITABLE
     return [
         *("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges"),
         f"--tmpfs={temporary}:rw,size=64m,mode=1777",
-        f"--tmpfs={serving}:rw,size=64m,mode=1777",
+        f"--volume={name}-serving:{serving}",
         f"--volume={name}-predictions:{predictions}",
     ]
 
