@@ -128,14 +128,15 @@ _TAGS = """key like 'mlnb.%' or key in
 ('mlflow.user', 'mlflow.source.git.commit', 'mlflow.source.git.branch')"""
 _LATER = ("mlnb.verdict", "mlnb.gates")
 """Tags that are set again when a candidate is judged again; they are read each time."""
-_TEXT = "total(length(value)), total(unicode(value)), total(unicode(substr(value, -1)))"
+_TEXT = "group_concat(coalesce(value, ''), char(31))"
+"""All of it: sums of lengths and letters miss a checksum that begins and ends as another."""
 _TABLES: dict[Kind, tuple[str, str, str]] = {
-    # By these sums it is seen that rows which were read before are what they were.
+    # By these it is seen that rows which were read before are what they were.
     "param": ("params", f"count(*), total(rowid), {_TEXT}", "true"),
     "tag": ("tags", f"count(*), total(rowid), {_TEXT}", f"({_TAGS}) and key not in {_LATER!r}"),
     "metric": (
         "latest_metrics",
-        "count(*), total(rowid), total(value), total(timestamp), total(step)",
+        "count(*), total(rowid), total(value), total(timestamp), total(step), total(is_nan)",
         "true",
     ),
 }
@@ -189,7 +190,7 @@ def _read(store: sqlite3.Connection, name: str, known: _Kept | None, seen: list[
         some = f"select run_uuid, key, {value} from {table} where {wanted} and"
         total = f"select {sums} from {table} where {wanted} and rowid > ? and rowid <= ?"
         pieces = list(known.stamp.get(kind, [])) if known else []
-        same = all(list(store.execute(total, (a, b)).fetchone()) == said for a, b, said in pieces)
+        same = all(_total(store, total, a, b) == said for a, b, said in pieces)
         if not same or len(pieces) > _PIECES:
             pieces = []
         last = pieces[-1][1] if pieces else 0
@@ -206,7 +207,7 @@ def _read(store: sqlite3.Connection, name: str, known: _Kept | None, seen: list[
         _add(columns, kind, store.execute(f"{some} rowid > ?", (last,)), place)
         top = store.execute(f"select coalesce(max(rowid), 0) from {table}").fetchone()[0]
         if top > last:
-            pieces.append([last, top, list(store.execute(total, (last, top)).fetchone())])
+            pieces.append([last, top, _total(store, total, last, top)])
         stamp[kind] = pieces
     judged = f"select run_uuid, key, value from tags where key in {_LATER!r}"
     for name in _LATER:
@@ -221,6 +222,12 @@ def _read(store: sqlite3.Connection, name: str, known: _Kept | None, seen: list[
         columns,
     )
     return _Kept(runs, stamp)
+
+
+def _total(store: sqlite3.Connection, query: str, first: int, last: int) -> list[Any]:
+    """Return sums of rows; of text that was put together, its digest."""
+    found = store.execute(query, (first, last)).fetchone()
+    return [files.digest_bytes(v.encode()) if isinstance(v, str) else v for v in found]
 
 
 def _add(
@@ -318,7 +325,10 @@ def _load(path: Path, uri: str, name: str) -> _Kept | None:
             count = about["rows"]
             plain: dict[str, list[Any]] = {}
             columns: dict[Key, Sequence[Any]] = {}
-            for kind, key, told, data in cache.execute("select * from columns"):
+            rows = cache.execute("select * from columns order by rowid").fetchall()
+            if about["digest"] != _digest(rows):
+                return None
+            for kind, key, told, data in rows:
                 values = unpack(json.loads(told), data)
                 if len(values) != count:
                     return None
@@ -326,21 +336,20 @@ def _load(path: Path, uri: str, name: str) -> _Kept | None:
                     plain[key] = values
                 else:
                     columns[kind, key] = values
+            runs = Runs(plain["id"], plain["name"], plain["digest"], plain["started"], columns)
+            return _Kept(runs, about["stamp"])
     except (sqlite3.Error, ValueError, KeyError, TypeError, IndexError):
         return None
-    runs = Runs(plain["id"], plain["name"], plain["digest"], plain["started"], columns)
-    return _Kept(runs, about["stamp"])
+
+
+def _digest(rows: Sequence[tuple[str, str, str, bytes]]) -> str:
+    """Return one digest of all columns: a file may be damaged where SQLite does not look."""
+    told = [[*words, files.digest_bytes(data)] for *words, data in rows]
+    return files.digest_bytes(json.dumps(told).encode())
 
 
 def _save(path: Path, uri: str, name: str, kept: _Kept) -> None:
     runs = kept.runs
-    about = {
-        "format": FORMAT,
-        "uri": uri,
-        "experiment": name,
-        "rows": len(runs.ids),
-        "stamp": kept.stamp,
-    }
     plain = {
         "id": runs.ids,
         "name": runs.names,
@@ -349,6 +358,19 @@ def _save(path: Path, uri: str, name: str, kept: _Kept) -> None:
     }
     columns = [("run", key, Column("hidden", key, values)) for key, values in plain.items()]
     columns += [(k, key, Column(k, key, values)) for (k, key), values in runs.columns.items()]
+    told, buffers = pack([each for _, _, each in columns], len(runs.ids))
+    rows = [
+        (kind, key, json.dumps(said), data)
+        for (kind, key, _), said, data in zip(columns, told, buffers, strict=True)
+    ]
+    about = {
+        "format": FORMAT,
+        "uri": uri,
+        "experiment": name,
+        "rows": len(runs.ids),
+        "stamp": kept.stamp,
+        "digest": _digest(rows),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -361,14 +383,7 @@ def _save(path: Path, uri: str, name: str, kept: _Kept) -> None:
             cache.execute("create table about (text)")
             cache.execute("create table columns (kind, name, told, data)")
             cache.execute("insert into about values (?)", (json.dumps(about),))
-            told, buffers = pack([each for _, _, each in columns], len(runs.ids))
-            cache.executemany(
-                "insert into columns values (?, ?, ?, ?)",
-                [
-                    (kind, key, json.dumps(said), data)
-                    for (kind, key, _), said, data in zip(columns, told, buffers, strict=True)
-                ],
-            )
+            cache.executemany("insert into columns values (?, ?, ?, ?)", rows)
             cache.execute("commit")
         draft.replace(path)
     except sqlite3.Error as error:
