@@ -32,7 +32,7 @@ def add_commands(add: Add) -> None:
     image.add_argument("--tag", help="name of the image (default NAME-ENV:VERSION)")
     image.add_argument("--engine", help="docker, podman or buildah (default the first installed)")
     image.add_argument(
-        "--base", metavar="IMAGE", help="to start from, with this Python (default python:X.Y-slim)"
+        "--base", metavar="IMAGE", help="to start from (default that of the settings)"
     )
     image.add_argument(
         "--to", type=Path, metavar="DIR", help="write the build context there, and build nothing"

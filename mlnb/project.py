@@ -48,6 +48,7 @@ class Settings:
         events: a table for each hook that is told of changes; see ``mlnb.events``.
         serve: limits of a server, and what it is called; see ``mlnb.serving``.
         rollout: how versions are rolled out, and tables of environments; see ``mlnb.rollout``.
+        image_base: the image that servers' images start from; empty for the official one.
         kubernetes: a server on Kubernetes; see ``mlnb.deploy.kubernetes``.
     """
 
@@ -69,6 +70,7 @@ class Settings:
     events: Mapping[str, Any] = field(default_factory=dict, hash=False)
     serve: Mapping[str, Any] = field(default_factory=dict, hash=False)
     rollout: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    image_base: str = ""
     kubernetes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 

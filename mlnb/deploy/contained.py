@@ -13,11 +13,12 @@ from typing import Any
 
 from mlnb.deploy import container
 from mlnb.deploy.container import RUNNERS, find_engine
-from mlnb.deploy.context import PORT, ROOT, slug, write_context
+from mlnb.deploy.context import PORT, ROOT, serve_words, slug, write_context
 from mlnb.deploy.driver import Finding
 from mlnb.deploy.errors import DeployError
 from mlnb.deploy.local import Local
 from mlnb.errors import MlnbError
+from mlnb.people.roles import listed
 from mlnb.project import Project
 from mlnb.trust import Statement
 
@@ -33,7 +34,8 @@ class Contained(Local):
         environment: that is served.
         engine: ``docker`` or ``podman``; None for the first that is installed.
         base: the image to start from; None for the official one.
-        insecure: let everybody in who reaches it; else its tokens count.
+        insecure: let everybody in who reaches it, which is this machine; else its tokens count. By
+            default where the project names no people.
         memory: at most that much.
         words: more options for the engine that starts it.
         more: as :class:`mlnb.deploy.local.Local`.
@@ -48,13 +50,14 @@ class Contained(Local):
         *,
         engine: str | None = None,
         base: str | None = None,
-        insecure: bool = False,
+        insecure: bool | None = None,
         memory: str = "512m",
         words: tuple[str, ...] = (),
         **more: Any,
     ) -> None:
         super().__init__(project, environment, **more)
-        self._engine, self._base, self._insecure = engine, base, insecure
+        self._engine, self._base = engine, base
+        self._insecure = not listed(project) if insecure is None else insecure
         self._memory, self._words = memory, words
         self.container = f"{slug(project)}-{environment}"
 
@@ -84,6 +87,7 @@ class Contained(Local):
             memory=self._memory,
             engine=engine,
             words=[*words, *self._words],
+            arguments=serve_words(self._environment, self._insecure, self._workers),
         )
         deadline = time.monotonic() + _READY
         said = "it wrote nothing"

@@ -23,7 +23,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 
 
 def find_engine(name: str | None = None, *, among: Sequence[str] = BUILDERS) -> str:
-    """Return the name of an engine that is installed: ``name``, or the first of ``among``.
+    """Return the name of an engine that can be used: ``name``, or the first of ``among``.
 
     Raises:
         DeployError: it is not installed, or none is.
@@ -31,13 +31,19 @@ def find_engine(name: str | None = None, *, among: Sequence[str] = BUILDERS) -> 
     if name is not None and name not in among:
         raise DeployError(f"{name!r} is none of {', '.join(among)}")
     for each in [name] if name else among:
-        if shutil.which(each):
+        if shutil.which(each) and (name or each != "docker" or _docker_answers()):
             return each
     raise DeployError(
         f"{name or 'neither ' + ' nor '.join(among)} is installed",
         remedy=f"Install one, such as `apt-get install {among[-1]}`; or write the build context"
         " alone and build it elsewhere.",
     )
+
+
+def _docker_answers() -> bool:
+    """Whether docker's daemon runs: its client alone can do nothing."""
+    done = subprocess.run(["docker", "info"], capture_output=True)
+    return done.returncode == 0
 
 
 def build(context: Path, tag: str, *, engine: str | None = None, words: Sequence[str] = ()) -> str:
@@ -79,6 +85,7 @@ def start(
     cpus: float = 1,
     engine: str | None = None,
     words: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> str:
     """Start a container of ``image`` in the background and return its id.
 
@@ -91,6 +98,7 @@ def start(
         cpus: at most so many.
         engine: which engine; None for the first that is installed.
         words: more options for the engine.
+        arguments: what follows ``mlnb serve``; what the image says by default.
 
     Raises:
         DeployError: no engine, or it fails.
@@ -98,7 +106,7 @@ def start(
     engine = find_engine(engine, among=RUNNERS)
     command = [engine, "run", "--detach", f"--name={name}", *restrictions(name)]
     command += [f"--memory={memory}", f"--cpus={cpus}"]
-    command += [f"--publish={address}:{port or ''}:{PORT}", *words, image]
+    command += [f"--publish={address}:{port or ''}:{PORT}", *words, image, *arguments]
     return _run(command, f"{engine} cannot start the container").strip().splitlines()[-1]
 
 

@@ -85,7 +85,8 @@ def write_context(
         project: the project.
         environment: whose statement to serve.
         folder: where to write it; wheels that lie there already are taken again.
-        base: an image with this Python, by digest if it is to be reproducible.
+        base: an image with this Python, by digest if it is to be reproducible; by default that of
+            the settings.
         insecure: let everybody ask the server who reaches it, without a token.
 
     Raises:
@@ -101,7 +102,7 @@ def write_context(
     statement = published(project, environment)
     bundles = [_bundle(project, digest) for digest in named(statement)]
     pinned = packages.requirements(project, bundles)
-    base = base or default_base()
+    base = base or project.settings.image_base or default_base()
     _clear(folder)
     write_bytes(folder / "requirements.txt", pinned)
     packages.fetch_wheels(folder)
@@ -143,6 +144,13 @@ def named(statement: trust.Statement) -> list[str]:
     """Return the digests of the bundles that a server of ``statement`` needs."""
     stable = statement.strategy.get("from")
     return sorted({statement.bundle, *([stable] if isinstance(stable, str) else [])})
+
+
+def serve_words(environment: str, insecure: bool, workers: int = 1) -> list[str]:
+    """Return what follows ``mlnb serve`` in a container."""
+    words = ["--env", environment, "--host", "0.0.0.0", "--port", str(PORT)]
+    words += ["--workers", str(workers)] if workers != 1 else []
+    return words + (["--insecure"] if insecure else [])
 
 
 def default_base() -> str:
@@ -243,7 +251,6 @@ def _dockerfile(name: str, statement: trust.Statement, base: str, insecure: bool
     from mlnb import __version__
 
     environment = statement.environment
-    arguments = ["--env", environment, "--host", "0.0.0.0", "--port", str(PORT)]
     labels = {
         "org.opencontainers.image.title": name,
         "org.opencontainers.image.version": str(statement.version),
@@ -261,7 +268,7 @@ def _dockerfile(name: str, statement: trust.Statement, base: str, insecure: bool
         root=ROOT,
         user=USER,
         port=PORT,
-        arguments=[*arguments, *(["--insecure"] if insecure else [])],
+        arguments=serve_words(environment, insecure),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlnb import people
+from mlnb.deploy.contained import Contained
 from mlnb.deploy.driver import Driver, Finding
 from mlnb.deploy.errors import DeployError
 from mlnb.deploy.local import Local
@@ -22,7 +23,7 @@ from mlnb.people.identity import TOKEN
 from mlnb.project import Project
 from mlnb.rollout import Strategy
 
-DRIVERS = ("local",)
+DRIVERS = ("container", "local")
 LOOK = 0.5
 """Seconds between two looks."""
 _PATIENCE = 60.0
@@ -41,10 +42,16 @@ def driver_of(
     Raises:
         DeployError: there is no such driver.
     """
+    if name == "kubernetes":
+        raise DeployError(
+            "a cluster rolls out by itself, from manifests",
+            remedy="Write them: `mlnb manifests IMAGE@sha256:...`; see docs/kubernetes.md.",
+        )
     if name not in DRIVERS:
         raise DeployError(f"no driver {name!r}", remedy=f"Drivers: {', '.join(DRIVERS)}.")
     token = os.environ.get(TOKEN, "")
-    return Local(project, environment, port=port, workers=workers, token=token)
+    made = Contained if name == "container" else Local
+    return made(project, environment, port=port, workers=workers, token=token)
 
 
 def plan(project: Project, environment: str, driver: Driver) -> int:
