@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mlnb.deploy import kubernetes, kustomize, rules
+from mlnb.deploy import kubectl, kubernetes, kustomize, rules
 from mlnb.deploy.errors import DeployError
 from mlnb.deploy.kubernetes import STRATEGIES, Cluster, cluster, render
 from mlnb.project import Project, Settings
@@ -423,3 +423,92 @@ def test_schemas_see_a_misspelt_field(kind: str) -> None:
     found = documents(strategies.get(kind, "canary"))
     of(found, kind)["replicsa"] = 3
     assert invalid(found)
+
+
+# --- The cluster ---------------------------------------------------------------------------------
+
+KUBECTL = """#!/bin/sh
+printf '%s\\n' "$*" >> "$0.asked"
+case "$*" in
+    *api-versions*) cat "$0.versions" ;;
+    *"get namespace"*) echo namespace/rand-production ;;
+    *"auth can-i"*services*) echo no; exit 1 ;;
+    *"auth can-i"*) echo yes ;;
+    *"get deployment"*) cat "$0.deployment" ;;
+    *"get rollout"*) cat "$0.rollout" ;;
+    *patch*) ;;
+    *) echo "error: refused" >&2; exit 1 ;;
+esac
+"""
+"""Answers as kubectl does, and keeps what it was asked; no cluster is at hand."""
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a kubectl first on the path that answers from files beside it; return it."""
+    made = tmp_path / "kubectl"
+    made.write_text(KUBECTL)
+    made.chmod(0o755)
+    (tmp_path / "kubectl.versions").write_text("\n".join(kubectl.NEEDED["rolling"]))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return made
+
+
+def test_a_cluster_that_lacks_something(asked: Path) -> None:
+    """What a strategy needs and the cluster does not know is named, and what one may not do."""
+    rolling = dataclasses.replace(PLAIN, monitoring=False)
+    [told] = kubectl.preflight(rolling)
+    assert told == "you may not change services in rand-production"
+    told = " ".join(kubectl.preflight(dataclasses.replace(PLAIN, strategy="canary")))
+    assert "argoproj.io/v1alpha1" in told and "monitoring.coreos.com/v1" in told
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_asks_for_each_interface_that_is_rendered(strategy: str) -> None:
+    """The interfaces that a strategy needs are those of its documents."""
+    rendered = {each["apiVersion"] for each in documents(strategy)} - {"v1"}
+    asked = {*kubectl.NEEDED[strategy], "monitoring.coreos.com/v1"}
+    assert rendered | {"monitoring.coreos.com/v1"} == asked
+
+
+def test_says_how_far_a_roll_out_is(asked: Path) -> None:
+    """A roll-out is settled when the cluster has seen it and all pods answer with the image."""
+    told = {
+        "metadata": {"generation": 3},
+        "spec": {"replicas": 2, "template": of(documents("rolling"), "Deployment")["template"]},
+        "status": {"observedGeneration": 3, "readyReplicas": 2, "updatedReplicas": 1},
+    }
+    file = asked.with_name("kubectl.deployment")
+    file.write_text(json.dumps(told))
+    found = kubectl.status(PLAIN)
+    assert (found.image, found.wanted, found.updated, found.settled) == (IMAGE, 2, 1, False)
+    told["status"] = {"observedGeneration": 3, "readyReplicas": 2, "updatedReplicas": 2}
+    file.write_text(json.dumps(told))
+    assert kubectl.status(PLAIN).settled
+    told["metadata"] = {"generation": 4}
+    file.write_text(json.dumps(told))
+    assert not kubectl.status(PLAIN).settled
+    paused = {"phase": "Paused", "message": "CanaryPauseStep", "observedGeneration": "4"}
+    file.with_name("kubectl.rollout").write_text(json.dumps(told | {"status": paused}))
+    found = kubectl.status(dataclasses.replace(PLAIN, strategy="canary"))
+    assert (found.settled, found.words) == (False, "CanaryPauseStep")
+
+
+def test_steps_end_early_only_where_there_are_steps(asked: Path) -> None:
+    """A canary can be promoted or aborted; a server that rolls over has no steps to skip."""
+    canary = dataclasses.replace(PLAIN, strategy="canary")
+    kubectl.promote(canary)
+    kubectl.abort(canary)
+    said = asked.with_name("kubectl.asked").read_text().splitlines()
+    assert ['"promoteFull": true' in said[0], '"abort": true' in said[1]] == [True, True]
+    with pytest.raises(DeployError, match="no steps"):
+        kubectl.promote(PLAIN)
+    with pytest.raises(DeployError, match="refused"):
+        kubectl.apply(asked.parent, "production")
+
+
+def test_without_kubectl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without kubectl it is said that it is missing."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DeployError, match="kubectl is not installed"):
+        kubectl.status(PLAIN)

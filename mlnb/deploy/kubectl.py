@@ -16,10 +16,12 @@ from typing import Any
 from mlnb.deploy.errors import DeployError
 from mlnb.deploy.kubernetes import Cluster
 
+_PLAIN = ("apps/v1", "autoscaling/v2", "networking.k8s.io/v1", "policy/v1")
+_BY_STEPS = (*_PLAIN, "argoproj.io/v1alpha1", "gateway.networking.k8s.io/v1")
 NEEDED: Mapping[str, tuple[str, ...]] = {
-    "rolling": ("apps/v1", "autoscaling/v2", "networking.k8s.io/v1", "policy/v1"),
-    "canary": ("argoproj.io/v1alpha1", "autoscaling/v2", "gateway.networking.k8s.io/v1"),
-    "blue-green": ("argoproj.io/v1alpha1", "autoscaling/v2", "gateway.networking.k8s.io/v1"),
+    "rolling": _PLAIN,
+    "canary": _BY_STEPS,
+    "blue-green": _BY_STEPS,
     "kserve": ("serving.kserve.io/v1beta1",),
 }
 """Versions of the cluster's interface that the documents of each strategy are of."""
