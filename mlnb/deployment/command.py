@@ -109,9 +109,11 @@ def apply(
                 continue
             back |= look.end is False
             words = f"{environment}: {look.phase}; {look.todo}"
-            if words != told:
+            # Figures grow with each look: they are told when they come to something else.
+            news = words if look.end is not None or look.share is not None else look.phase
+            if news != told:
                 print(words, flush=True)
-                told, since = words, time.monotonic()
+                told, since = news, time.monotonic()
             if look.phase == "settled" and not loop:
                 return 1 if back else 0
             if not (wait or loop) and look.phase not in ("stopped", "waiting") and look.end is None:
