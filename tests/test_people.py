@@ -176,6 +176,10 @@ WORDS = {
     "keys revoke": ["key"],
     "tokens new": ["tom"],
     "tokens revoke": ["nine"],
+    **{
+        f"deploy {action}": ["--env", "development", "--reason", "because"]
+        for action in ("promote", "abort", "rollback")
+    },
 }
 GUARDED = [words for words in verbs() if RULES.get(" ".join(words), "none")]
 
