@@ -57,7 +57,8 @@ def log(client: Any, project: Project, number: int, *, status: str = "FINISHED")
 
     home = client.get_experiment_by_name(experiment(project)).experiment_id
     run = client.create_run(home, start_time=1_700_000_000_000 + number, run_name=f"run {number}")
-    tags = {"mlnb.candidate": f"{number:064x}", "mlnb.data.raw": f"f{number:010d}f"}
+    digest = f"{number & 0xFFFF:04x}".ljust(64, "0")
+    tags = {"mlnb.candidate": digest, "mlnb.data.raw": f"f{number:010d}f"}
     client.log_batch(
         run.info.run_id,
         metrics=[Metric("evaluate.auc", number / 10, 1, 0)],
