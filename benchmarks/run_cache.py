@@ -87,7 +87,8 @@ def fill(file: Path, home: int, first: int, count: int) -> None:
     with sqlite3.connect(file) as store:
         store.executemany(
             "insert into runs (run_uuid, name, experiment_id, status, lifecycle_stage, start_time,"
-            " end_time, user_id, source_type) values (?, ?, ?, 'FINISHED', 'active', ?, ?, '', 'LOCAL')",
+            " end_time, user_id, source_type)"
+            " values (?, ?, ?, 'FINISHED', 'active', ?, ?, '', 'LOCAL')",
             [
                 (run, f"candidate {n}", home, 1_700_000_000_000 + n, 1_700_000_000_001 + n)
                 for n, run in enumerate(ids, first)

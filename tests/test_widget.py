@@ -418,7 +418,12 @@ def window(browser: Any, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
     page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+
+    def answer(dialog: Any) -> None:
+        faults.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", answer)
     page.on("request", lambda r: None if r.url.startswith("file:") else faults.append(r.url))
 
     def show(text: str) -> Any:
