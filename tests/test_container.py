@@ -234,6 +234,9 @@ def test_may_do_nothing_else(running: str) -> None:
     assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
     assert re.search(r"^Uid:\s+10001\s", status, re.MULTILINE)
+    assert re.search(
+        r"^\S+ / \S+ ro[, ]", inside("print(open('/proc/mounts').read())"), re.MULTILINE
+    )
     places = ["/srv/mlnb/deployments", "/opt/packages", "/opt/code", "/etc", *context.WRITABLE]
     writable = inside(
         "import os\nfor path in " + repr(places) + ":\n    try: open(path + '/x', 'w')\n"
