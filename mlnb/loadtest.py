@@ -149,6 +149,10 @@ class Figures:
             )
         if not self.sent:
             open_ones.append("nothing was sent")
+        refused = sum(n for status, n in self.statuses.items() if 300 <= status < 500)
+        if refused:
+            # An answer of 401 is quick and says nothing of the model.
+            open_ones.append(f"{refused} requests were turned away: these were no predictions")
         if self.late > _KEEP_UP * 1000:
             # Being late makes latencies longer, so what passes all the same passes.
             note = f"this machine was {self.late:.1f} ms late itself: send less, or from another"

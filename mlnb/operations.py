@@ -6,8 +6,15 @@ As in :mod:`mlnb.cli`, each calls one function, and nothing heavy is imported be
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlnb.errors import MlnbError
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -47,6 +54,45 @@ def add_commands(add: Add) -> None:
     manifests.add_argument(
         "--to", type=Path, default=Path("kubernetes"), metavar="DIR", help="(default %(default)s)"
     )
+
+    load = add("loadtest", _loadtest, "Send requests as users would, and judge the answers.")
+    load.add_argument(
+        "url",
+        nargs="?",
+        metavar="URL",
+        help="of the server or of a route (default the server of ENV that runs on this machine)",
+    )
+    load.add_argument("--env", default="production", metavar="ENV", help="(default %(default)s)")
+    load.add_argument(
+        "--rate", type=float, default=100.0, help="requests a second (default %(default)s)"
+    )
+    load.add_argument("--seconds", type=float, default=10.0, help="(default %(default)s)")
+    load.add_argument(
+        "--connections", type=int, default=256, help="at most at once (default %(default)s)"
+    )
+    load.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds for an answer (default %(default)s)"
+    )
+    load.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="a body in each line (default the golden requests of what was promoted)",
+    )
+    load.add_argument("--header", action="append", default=[], metavar="NAME=VALUE")
+    load.add_argument(
+        "--token-env", metavar="NAME", help="variable of the environment that holds a token"
+    )
+    for name in ("p50", "p95", "p99"):
+        load.add_argument(f"--max-{name}", type=float, metavar="MS", help="milliseconds")
+    load.add_argument(
+        "--max-errors",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the requests that may fail, from 0 to 1 (default %(default)s)",
+    )
+    load.add_argument("--json", type=Path, metavar="FILE", help="write figures and verdict there")
 
     deploy = add("deploy", None, "Bring what runs to what was promoted, and roll it out.")
     actions = deploy.add_subparsers(metavar="ACTION", required=True)
@@ -140,6 +186,119 @@ def _serve(options: argparse.Namespace) -> int:
         workers=options.workers,
         insecure=options.insecure,
     )
+
+
+def _loadtest(options: argparse.Namespace) -> int:
+    from mlnb import files, loadtest
+
+    load = loadtest.Load(
+        url=_endpoint(options.url or _address(options.env)),
+        bodies=_lines(options.data) if options.data else _golden(options.env),
+        rate=options.rate,
+        seconds=options.seconds,
+        connections=options.connections,
+        timeout=options.timeout,
+        headers=_headers(options.header, options.token_env),
+    )
+    limits = loadtest.Limits(
+        p50=options.max_p50, p95=options.max_p95, p99=options.max_p99, errors=options.max_errors
+    )
+    figures = loadtest.run(load, _sent if sys.stderr.isatty() else None)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    verdict, why = figures.judge(limits)
+    print(f"{load.url}: {load.rate:g} requests/s for {load.seconds:g} s")
+    print("\n".join(figures.words()))
+    for each in why:
+        print(f"  {each}")
+    print(verdict)
+    if options.json:
+        asked = {"url": load.url, "rate": load.rate, "connections": load.connections}
+        told = {"verdict": verdict, "why": why, "limits": dataclasses.asdict(limits)}
+        files.write_json(options.json, figures.plain() | asked | told)
+    return {"pass": 0, "fail": 1}.get(verdict, 2)
+
+
+def _address(environment: str) -> str:
+    """Return where the server of an environment runs on this machine."""
+    from mlnb.people import policy
+    from mlnb.project import find
+    from mlnb.serving.process import running
+
+    project = find()
+    policy(project, environment)  # says whether there is such an environment
+    found = running(project.state / "serving" / environment)
+    if len(found) != 1:
+        listed = ", ".join(each["address"] for each in found) or "none"
+        raise MlnbError(
+            f"{len(found)} servers run on this machine: {listed}",
+            where=environment,
+            remedy="Name its URL, or start one: `mlnb serve`.",
+        )
+    return str(found[0]["address"])
+
+
+def _endpoint(url: str) -> str:
+    """Return the URL; of a server alone, that of MLflow's route."""
+    parts = urlsplit(url)
+    return url if parts.path.strip("/") else parts._replace(path="/invocations").geturl()
+
+
+def _golden(environment: str) -> list[bytes]:
+    """Return the golden requests of the version that was promoted to an environment."""
+    from mlnb.deploy.context import published
+    from mlnb.loadtest import bodies_of
+    from mlnb.project import find
+    from mlnb.store import open_store
+
+    project = find()
+    return bodies_of(open_store(project).get(published(project, environment).bundle).golden()[0])
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, each of which is JSON."""
+    try:
+        found = [line for line in path.read_bytes().splitlines() if line.strip()]
+    except OSError as error:
+        raise MlnbError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    for number, line in enumerate(found, 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise MlnbError(f"is not JSON: {error}", where=f"{path}, body {number}") from None
+    if not found:
+        raise MlnbError("holds no bodies; each line is one", where=str(path))
+    return found
+
+
+def _headers(told: list[str], token: str | None) -> dict[str, str]:
+    found = {}
+    for each in told:
+        name, equals, value = each.partition("=")
+        if not (name and equals):
+            raise MlnbError(f"a header is NAME=VALUE, not {each!r}")
+        found[name] = value
+    if token:
+        if not os.environ.get(token):
+            raise MlnbError(f"the environment has no variable {token}, or it is empty")
+        found["Authorization"] = f"Bearer {os.environ[token]}"
+    return found
+
+
+def _sent(sent: int, total: int) -> None:
+    done = sent * 20 // max(total, 1)
+    bar = "█" * done + "░" * (20 - done)
+    print(f"\r\033[K{bar} {sent} of {total} requests", end="", file=sys.stderr, flush=True)
+
+
+def _share(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError(f"must be 0 to 1, not {text!r}")
+    return found
 
 
 def _port(text: str) -> int:

@@ -7,10 +7,14 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import served
+import sums
 
+from mlnb import cli
 from mlnb.loadtest import Figures, Limits, Load, LoadError, bodies_of, run
 
 Answer = Callable[[int, bytes], "tuple[float, bytes | None]"]
@@ -24,6 +28,7 @@ class Server:
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.seen, self.connections = answer, 0, 0
+        self.head = b""
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
 
@@ -41,7 +46,7 @@ class Server:
             asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError
         ):
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
+                head = self.head = await reader.readuntil(b"\r\n\r\n")
                 size = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
                 body = await reader.readexactly(int(size or 0))
                 self.seen += 1
@@ -190,3 +195,96 @@ def test_a_table_becomes_one_body_a_row() -> None:
         {"dataframe_split": {"columns": ["a", 'n "x"'], "data": [row]}}
         for row in ([1.5, "é"], [None, None])
     ]
+
+
+# --- The command -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A project whose version 1 is served; its folder and the port."""
+    made = served.begun(tmp_path_factory.mktemp("load") / "project", 1)
+    made.publish(1)
+    folder = made.project.state / "serving" / "production"
+    words = ["-m", "mlnb", "serve", "--port", "0"]
+    with sums.started(words, folder, made.project.root) as server:
+        yield made.project.root, server.port
+
+
+QUICK = ["--rate", "100", "--seconds", "0.5", "--timeout", "60"]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "verdict", "says"),
+    [
+        (["--max-p50", "60000"], 0, "pass", "by version of the model: 1: "),
+        (["--max-p50", "0.000001"], 1, "fail", "and may be 1e-06 ms"),
+        (["--max-p99", "60000", "--seconds", "0.1"], 2, "inconclusive", "are too few to say"),
+        (["--data", "wrong.jsonl"], 2, "inconclusive", "requests were turned away"),
+    ],
+)
+def test_the_command_judges_the_server_that_runs(
+    project: tuple[Path, int],
+    more: list[str],
+    code: int,
+    verdict: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Without a URL it asks the local server golden requests; exit codes and report agree."""
+    monkeypatch.chdir(project[0])
+    (project[0] / "wrong.jsonl").write_text('{"instances": [[1]]}\n\n{"instances": []}\n')
+    monkeypatch.setattr("mlnb.loadtest._KEEP_UP", 60.0)  # however busy this machine is
+    report = tmp_path / "load.json"
+    found = cli.main(["loadtest", *QUICK, *more, "--json", str(report)])
+    printed = capsys.readouterr().out
+    assert found == code, printed
+    assert says in printed and printed.splitlines()[-1] == verdict
+    told = json.loads(report.read_text())
+    assert told["verdict"] == verdict and told["sent"] == sum(told["statuses"].values())
+    assert told["url"].endswith(f":{project[1]}/invocations")
+
+
+def test_the_command_sends_headers(
+    project: tuple[Path, int],
+    serve: Callable[[Answer], Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A URL with a path is asked as it is, with headers and the token of a variable."""
+    monkeypatch.chdir(project[0])
+    monkeypatch.setenv("LOAD_TOKEN", "mlnb_secret")
+    server = serve(lambda number, body: (0, OK))
+    more = ["--header", "X-Request-Key=ada", "--token-env", "LOAD_TOKEN"]
+    cli.main(["loadtest", server.url, *QUICK, *more])
+    head = server.head.decode().splitlines()
+    assert head[0] == "POST /invocations HTTP/1.1"
+    assert {"X-Request-Key: ada", "Authorization: Bearer mlnb_secret"} <= set(head)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--env", "staging"], "0 servers run on this machine: none"),
+        (["--env", "stagging"], "Did you mean 'staging'?"),
+        (["http://127.0.0.1:1", "--env", "staging"], "staging.json"),
+        (["http://127.0.0.1:1"], "nobody answers"),
+        (["--data", "pyproject.toml"], "pyproject.toml, body 1: is not JSON"),
+        (["--data", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["--header", "X"], "a header is NAME=VALUE, not 'X'"),
+        (["--token-env", "NO_SUCH_TOKEN"], "no variable NO_SUCH_TOKEN"),
+        (["--rate", "0"], "rate must be above 0"),
+    ],
+)
+def test_the_command_refuses(
+    project: tuple[Path, int],
+    words: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Bad input is exit 2 and one sentence."""
+    monkeypatch.chdir(project[0])
+    assert cli.main(["loadtest", *words]) == 2
+    assert says in capsys.readouterr().err

@@ -21,6 +21,7 @@ RULES: Mapping[str, str] = {
     "gate": "",
     "image": "",
     "lint": "",
+    "loadtest": "",
     "manifests": "",
     "keys encryption": "",
     "package": "",
