@@ -14,7 +14,7 @@ from mlnb.errors import MlnbError
 from mlnb.files import digest_bytes
 from mlnb.project import Project
 from mlnb.promotion import git, publish
-from mlnb.promotion.decide import PromotionError
+from mlnb.promotion.errors import PromotionError
 from mlnb.state import Entry, Fault, Report, Version, locate, open_state
 from mlnb.store import open_store
 from mlnb.trust import Statement, TrustError
