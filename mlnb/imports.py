@@ -1,4 +1,4 @@
-"""Importing Jupyter's libraries without the second that they waste.
+"""Importing libraries without what they do unasked: above all Jupyter's, which waste a second.
 
 nbformat, papermill and ipykernel import much that a run never calls: a grammar of
 internationalised addresses that takes 1.2 s of processor time to compile, a debugger, the file
@@ -9,6 +9,7 @@ somebody calls them, or, where the importing library carries on without them, ar
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,16 @@ def quick_imports() -> Iterator[None]:
     finally:
         for name in hidden:
             sys.modules.pop(name, None)
+
+
+def onnxruntime() -> ModuleType:
+    """Return ONNX Runtime, told not to report its use to its makers.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is first imported
+    return importlib.import_module("onnxruntime")
 
 
 def _grammar() -> ModuleType:

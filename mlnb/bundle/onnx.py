@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlnb import imports
 from mlnb.bundle import scoring
 from mlnb.bundle.errors import BundleError
 from mlnb.bundle.manifest import Agreement, Task
@@ -140,7 +141,7 @@ def _answers(data: bytes, task: Task, schema: Schema, inputs: pd.DataFrame, wher
     import numpy as np
 
     try:
-        import onnxruntime
+        onnxruntime = imports.onnxruntime()
     except ImportError as error:
         raise BundleError(
             "`onnx: true` needs onnxruntime, which is not installed", where=where, remedy=_INSTALL

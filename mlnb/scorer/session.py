@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from mlnb import imports
 from mlnb.scorer.trees import Sums, Trees
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def fast_sums(trees: Trees, width: int, plain: Sums) -> Sums | None:
     if not len(trees.feature) or copies * len(trees.feature) > _MOST_NODES:
         return None
     try:
-        import onnxruntime
-
+        onnxruntime = imports.onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
