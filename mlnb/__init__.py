@@ -6,8 +6,11 @@ A newcomer's tour, from the ground up:
 * ``contract`` reads a notebook's ``parameters`` cell; ``pipeline`` reads ``dvc.yaml`` and
   ``params.yaml``; ``mirror`` turns a notebook into the code that DVC watches.
 * ``execute`` runs a notebook, ``tracking`` records it in MLflow, ``reports`` renders it.
-* ``run``, ``lint``, ``add`` and ``verify`` are what a person wants to get done.
-* ``cli`` and ``lab`` are the command line and the notebook extension.
+* ``bundle`` packs a model, ``gates`` judge it, ``scorer`` answers for it quickly; ``trust`` signs.
+* ``serving`` answers requests, ``rollout`` decides on counts, ``deploy`` has the drivers.
+* ``run``, ``lint``, ``add``, ``verify``, ``promotion``, ``comparison`` and ``deployment`` are what a
+  person wants to get done.
+* ``cli``, ``lab`` and ``widget`` are the command line, the notebook extension and the page.
 
 A notebook needs only this module. The markers below say what a path is for; they are plain
 strings at run time, so a notebook with them runs anywhere::
