@@ -13,21 +13,17 @@ export const MISSING = -1; // code of a category that a run does not have
 /** Return the columns of a header with their values; numbers are NaN where a run has none. */
 export function openTable(header, buffers) {
   const columns = header.columns.map((told, position) => {
-    const raw = buffers[told.buffer];
-    const bytes = raw instanceof ArrayBuffer ? raw : raw.buffer;
-    const start = raw instanceof ArrayBuffer ? 0 : raw.byteOffset;
-    const values = told.type === "number"
-      ? new Float64Array(bytes.slice(start, start + header.rows * 8))
-      : new Int32Array(bytes.slice(start, start + header.rows * 4));
+    const raw = buffers[told.buffer], whole = raw instanceof ArrayBuffer;
+    const Kind = told.type === "number" ? Float64Array : Int32Array;
+    const bytes = whole ? raw : raw.buffer, start = whole ? 0 : raw.byteOffset;
+    const values = new Kind(bytes.slice(start, start + header.rows * Kind.BYTES_PER_ELEMENT));
     return { ...told, position, values };
   });
   const byKey = new Map(columns.map((column) => [column.key, column]));
   return { rows: header.rows, columns, byKey, header };
 }
 
-export function isMissing(column, row) {
-  return column.type === "number" ? Number.isNaN(column.values[row]) : column.values[row] < 0;
-}
+export const isMissing = ({ type, values }, row) => (type === "number" ? Number.isNaN(values[row]) : values[row] < 0);
 
 /** Return a value as Python gave it; null where there is none. */
 export function valueOf(column, row) {
@@ -38,9 +34,9 @@ export function valueOf(column, row) {
 /** Return a number with as many digits as tell it from its neighbours, never in more than 9 signs. */
 export function formatNumber(value) {
   if (value === null || Number.isNaN(value)) return "";
-  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(2);
+  if (Number.isInteger(value) && size < 1e7) return String(value);
+  if (size < 1e-3 || size >= 1e7) return value.toExponential(2);
   return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : size >= 10 ? 3 : 4);
 }
 
@@ -50,38 +46,39 @@ export function formatDifference(value, of) {
   return sign + (Math.abs(of) >= 0.1 && size < 1 && !Number.isInteger(size) ? size.toFixed(4) : formatNumber(size));
 }
 
+/** Return seconds since 1970 as a date and time of this place. */
 export function formatMoment(seconds) {
   if (seconds === null || Number.isNaN(seconds)) return "";
-  const at = new Date(seconds * 1000);
-  const two = (n) => String(n).padStart(2, "0");
+  const at = new Date(seconds * 1000), two = (n) => String(n).padStart(2, "0");
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
 }
 
+/** Return a value as a person reads it; nothing where there is none. */
 export function textOf(column, row) {
-  if (isMissing(column, row)) return "";
-  if (column.type !== "number") return column.words[column.values[row]];
-  return column.format === "moment" ? formatMoment(column.values[row]) : formatNumber(column.values[row]);
+  const value = valueOf(column, row);
+  if (value === null || column.type !== "number") return value ?? "";
+  return column.format === "moment" ? formatMoment(value) : formatNumber(value);
 }
+
+const collate = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** Return the codes of a column's words in the order in which a person looks for them. */
+const inOrder = (words) => Array.from(words.keys()).sort((a, b) => collate(words[a], words[b]));
 
 /** Return the rows in the order of the sort keys [{key, down}]; missing values last both ways. */
 export function orderOf(table, rows, sorts) {
   const ranks = sorts.filter(({ key }) => table.byKey.has(key)).map(({ key, down }) => {
-    const column = table.byKey.get(key);
-    const sign = down ? -1 : 1;
-    if (column.type === "number") return { values: column.values, sign, number: true };
-    const order = column.words.map((word, code) => [word, code])
-      .sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
-    const rank = new Int32Array(column.words.length);
-    order.forEach(([, code], position) => { rank[code] = position; });
-    return { values: column.values, rank, sign, number: false };
+    const { type, values, words } = table.byKey.get(key), sign = down ? -1 : 1;
+    if (type === "number") return { sign, values };
+    const rank = new Float64Array(words.length);
+    inOrder(words).forEach((code, position) => { rank[code] = position; });
+    return { sign, values: Float64Array.from(values, (code) => (code < 0 ? NaN : rank[code])) };
   });
   return Int32Array.from(rows).sort((a, b) => {
-    for (const { values, rank, sign, number } of ranks) {
-      const x = values[a], y = values[b];
-      const noX = number ? Number.isNaN(x) : x < 0, noY = number ? Number.isNaN(y) : y < 0;
-      if (noX || noY) { if (noX !== noY) return noX ? 1 : -1; continue; }
-      const difference = number ? x - y : rank[x] - rank[y];
-      if (difference) return sign * difference;
+    for (const { sign, values } of ranks) {
+      const x = values[a], y = values[b], noX = Number.isNaN(x), noY = Number.isNaN(y);
+      if (noX !== noY) return noX ? 1 : -1;
+      if (!noX && x !== y) return sign * (x - y);
     }
     return a - b;
   });
@@ -89,36 +86,29 @@ export function orderOf(table, rows, sorts) {
 
 /** Return the keys of the columns in which the rows do not all have one value. */
 export function varyingColumns(table, rows) {
-  const varying = new Set();
-  for (const column of table.columns) {
-    if (!rows.length) break;
-    const first = column.values[rows[0]];
-    if (rows.some((row) => !Object.is(column.values[row], first))) varying.add(column.key);
-  }
-  return varying;
+  const varies = ({ values }) => rows.some((row) => !Object.is(values[row], values[rows[0]]));
+  return new Set(table.columns.filter(varies).map((column) => column.key));
 }
 
 /** Return the position of the best of the rows in a column that has a direction; -1 if none. */
-export function bestOf(column, rows) {
-  if (!column.goal || column.type !== "number") return -1;
+export function bestOf({ goal, type, values }, rows) {
   let best = -1;
+  if (!goal || type !== "number") return best;
   for (const row of rows) {
-    const value = column.values[row];
-    if (Number.isNaN(value)) continue;
-    if (best < 0 || (column.goal === "max" ? value > column.values[best] : value < column.values[best])) best = row;
+    if (Number.isNaN(values[row])) continue;
+    if (best < 0 || (goal === "max" ? values[row] > values[best] : values[row] < values[best])) best = row;
   }
   return best;
 }
 
-/** Return [times, values, best] of a metric in the order of time: how a search went. */
+/** Return [{row, value, best}] of a metric in the order of time: how a search went. */
 export function bestSoFar(table, rows, metric, time) {
   const taken = Array.from(rows).filter((row) => !isMissing(metric, row) && !isMissing(time, row))
     .sort((a, b) => time.values[a] - time.values[b] || a - b);
   let best = NaN;
   return taken.map((row) => {
     const value = metric.values[row];
-    const better = Number.isNaN(best) || (metric.goal === "min" ? value < best : value > best);
-    if (better) best = value;
+    if (Number.isNaN(best) || (metric.goal === "min" ? value < best : value > best)) best = value;
     return { row, value, best };
   });
 }
@@ -127,8 +117,19 @@ export function bestSoFar(table, rows, metric, time) {
 
 export class FilterError extends Error {}
 
-const TOKEN = /\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(<=|>=|!=|==|=|<|>|~)|([(),])|(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))|((?:[\p{L}\p{N}_](?:[\p{L}\p{N}_\-/@]|\.(?=\S))*|`[^`]*`|\.(?=["'`])|"(?:[^"\\]|\\.)*")+))/uy;
-const KINDS = { metrics: "metric", metric: "metric", params: "param", param: "param", parameters: "param", tags: "tag", tag: "tag", attributes: "meta", attribute: "meta", attr: "meta" };
+const TOKEN = new RegExp([
+  String.raw`\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(<=|>=|!=|==|=|<|>|~)|([(),])`,
+  String.raw`(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))`,
+  String.raw`((?:[\p{L}\p{N}_](?:[\p{L}\p{N}_\-/@]|\.(?=\S))*|` + "`[^`]*`|" + String.raw`\.(?=["'` + "`" + String.raw`])|"(?:[^"\\]|\\.)*")+))`,
+].join("|"), "uy");
+const KINDS = {
+  metrics: "metric", metric: "metric", params: "param", param: "param", parameters: "param",
+  tags: "tag", tag: "tag", attributes: "meta", attribute: "meta", attr: "meta",
+};
+const TESTS = {
+  "=": (a, b) => a === b, "!=": (a, b) => a !== b, "<": (a, b) => a < b, "<=": (a, b) => a <= b,
+  ">": (a, b) => a > b, ">=": (a, b) => a >= b,
+};
 
 function tokens(text) {
   const found = [];
@@ -142,18 +143,18 @@ function tokens(text) {
     if (quoted !== undefined) found.push({ kind: "text", value: quoted.slice(1, -1).replace(/\\(.)/g, "$1") });
     else if (operator) found.push({ kind: "operator", value: operator === "==" ? "=" : operator });
     else if (mark) found.push({ kind: mark });
-    else if (number !== undefined) found.push({ kind: "number", value: Number(number), raw: number });
+    else if (number !== undefined) found.push({ kind: "number", value: Number(number) });
     else {
       // metrics."a b" and metrics.`a b`: the quoted part belongs to the name.
-      let name = word;
-      const rest = /^("(?:[^"\\]|\\.)*"|`[^`]*`)/.exec(text.slice(at));
-      if (word.endsWith(".") && rest) { name += rest[0]; at += rest[0].length; }
-      found.push({ kind: "word", value: name });
+      const rest = word.endsWith(".") ? /^("(?:[^"\\]|\\.)*"|`[^`]*`)/.exec(text.slice(at))?.[0] ?? "" : "";
+      at += rest.length;
+      found.push({ kind: "word", value: word + rest });
     }
   }
   return found;
 }
 
+/** Return how many letters must change to make one word the other (Levenshtein). */
 function distance(a, b) {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i += 1) {
@@ -167,23 +168,36 @@ function distance(a, b) {
 }
 
 function columnOf(table, word) {
-  const split = /^([a-zA-Z]+)\.(.+)$/s.exec(word);
-  const clean = (name) => name.replace(/^(["`])(.*)\1$/s, "$2");
-  if (split && KINDS[split[1].toLowerCase()]) {
-    const kind = KINDS[split[1].toLowerCase()], name = clean(split[2]);
-    const found = table.columns.find((c) => c.kind === kind && (c.name === name || c.key === name));
-    if (found) return found;
-  }
-  const name = clean(word);
-  const found = table.columns.filter((c) => c.name === name || c.key === name);
+  const clean = (name) => name.replace(/^(["`])(.*)\1$/s, "$2"), name = clean(word);
+  const [, group, rest] = /^([a-zA-Z]+)\.(.+)$/s.exec(word) ?? [], kind = KINDS[group?.toLowerCase()];
+  const named = (wanted) => table.columns.filter((c) => c.name === wanted || c.key === wanted);
+  const [exact] = kind ? named(clean(rest)).filter((c) => c.kind === kind) : [];
+  const found = exact ? [exact] : named(name);
   if (found.length === 1) return found[0];
-  if (found.length > 1) throw new FilterError(`${name} is ${found.map((c) => `${c.kind}s.${c.name}`).join(" and ")}: say which`);
-  const near = table.columns.map((c) => [distance(c.name, name.replace(/^\w+\./, "")), c.name])
-    .sort(([a], [b]) => a - b)[0];
+  if (found.length) throw new FilterError(`${name} is ${found.map((c) => `${c.kind}s.${c.name}`).join(" and ")}: say which`);
+  const near = table.columns.map((c) => [distance(c.name, name.replace(/^\w+\./, "")), c.name]).sort(([a], [b]) => a - b)[0];
   throw new FilterError(`no column ${name}${near && near[0] <= 3 ? `; is ${near[1]} meant?` : ""}`);
 }
 
-/** Return a function row -> bool for a text such as: metrics.auc > 0.9 and (params.model = "xgb" or tags.x in ("a", "b")).
+/** Return a function row -> bool for what is compared with a column. */
+function comparison(column, operator, wanted) {
+  const { values } = column;
+  if (operator === "~") {
+    const part = String(wanted).toLowerCase();
+    return (row) => textOf(column, row).toLowerCase().includes(part);
+  }
+  const test = TESTS[operator];
+  if (column.type !== "number") {
+    const hits = column.words.map((word) => test(word, String(wanted)));
+    return (row) => values[row] >= 0 && hits[values[row]];
+  }
+  let number = Number(wanted);
+  if (Number.isNaN(number) && column.format === "moment") number = Date.parse(wanted) / 1000;
+  if (Number.isNaN(number)) throw new FilterError(`${column.name} holds numbers, not ${JSON.stringify(wanted)}`);
+  return (row) => !Number.isNaN(values[row]) && test(values[row], number);
+}
+
+/** Return a function row -> bool for: metrics.auc > 0.9 and (params.model = "xgb" or tags.x in ("a", "b")).
  *
  * Throws FilterError. A text without any operator looks for itself in every word of a run.
  */
@@ -191,87 +205,70 @@ export function compileFilter(text, table) {
   if (!text.trim()) return () => true;
   const list = tokens(text);
   if (!list.some((t) => t.kind === "operator" || (t.kind === "word" && /^(in|like|ilike|is)$/i.test(t.value)))) {
-    const wanted = text.trim().replace(/^["'](.*)["']$/, "$1").toLowerCase();
-    const columns = table.columns.filter((c) => c.type !== "number");
-    const hits = columns.map((c) => c.words.map((word) => word.toLowerCase().includes(wanted)));
-    return (row) => columns.some((c, i) => c.values[row] >= 0 && hits[i][c.values[row]]);
+    const wanted = text.trim().replace(/^["'](.*)["']$/, "$1");
+    const tests = table.columns.filter((c) => c.type !== "number").map((c) => {
+      const hits = c.words.map((word) => word.toLowerCase().includes(wanted.toLowerCase()));
+      return (row) => c.values[row] >= 0 && hits[c.values[row]];
+    });
+    return (row) => tests.some((test) => test(row));
   }
   let at = 0;
-  const peek = () => list[at];
-  const isWord = (word) => peek()?.kind === "word" && peek().value.toLowerCase() === word;
-  const take = (kind, what) => {
+  /** Step over a word, if it is there. */
+  const skip = (word) => {
+    const there = list[at]?.kind === "word" && list[at].value.toLowerCase() === word;
+    if (there) at += 1;
+    return there;
+  };
+  const take = (what, ...kinds) => {
     const token = list[at];
-    if (!token || token.kind !== kind) throw new FilterError(`${what} is missing${token ? ` before ${token.value ?? token.kind}` : " at the end"}`);
+    if (!token || !kinds.includes(token.kind)) {
+      throw new FilterError(`${what} is missing${token ? ` before ${token.value ?? token.kind}` : " at the end"}`);
+    }
     at += 1;
-    return token;
+    return token.value;
   };
-  const value = () => {
-    const token = list[at];
-    if (!token || !["text", "number", "word"].includes(token.kind)) throw new FilterError("a value is missing");
-    at += 1;
-    return token.kind === "number" ? token.value : token.value;
+  const value = () => take("a value", "text", "number", "word");
+  const chain = (word, part, all) => {
+    const parts = [part()];
+    while (skip(word)) parts.push(part());
+    return all ? (row) => parts.every((each) => each(row)) : (row) => parts.some((each) => each(row));
   };
-  const either = () => {
-    let left = both();
-    while (isWord("or")) { at += 1; const a = left, b = both(); left = (row) => a(row) || b(row); }
-    return left;
-  };
-  const both = () => {
-    let left = one();
-    while (isWord("and")) { at += 1; const a = left, b = one(); left = (row) => a(row) && b(row); }
-    return left;
-  };
-  const one = () => {
-    if (isWord("not")) { at += 1; const inner = one(); return (row) => !inner(row); }
-    if (peek()?.kind === "(") { at += 1; const inner = either(); take(")", "a closing bracket"); return inner; }
-    const token = list[at];
-    if (!token || !["word", "text"].includes(token.kind)) throw new FilterError("the name of a column is missing");
-    at += 1;
-    return comparison(columnOf(table, token.value));
-  };
-  const comparison = (column) => {
-    if (isWord("is")) {
+  const either = () => chain("or", () => chain("and", one, true), false);
+  function one() {
+    if (skip("not")) { const inner = one(); return (row) => !inner(row); }
+    if (list[at]?.kind === "(") {
       at += 1;
-      const not = isWord("not"); if (not) at += 1;
-      const word = take("word", "`null`").value.toLowerCase();
-      if (!["null", "none", "missing"].includes(word)) throw new FilterError("after `is` comes `null` or `not null`");
+      const inner = either();
+      take("a closing bracket", ")");
+      return inner;
+    }
+    return condition(columnOf(table, take("the name of a column", "word", "text")));
+  }
+  function condition(column) {
+    const unless = (test, not) => (row) => !isMissing(column, row) && test(row) !== not;
+    if (skip("is")) {
+      const not = skip("not");
+      if (!["null", "none", "missing"].some(skip)) throw new FilterError("after `is` comes `null` or `not null`");
       return (row) => isMissing(column, row) !== not;
     }
-    const not = isWord("not"); if (not) at += 1;
-    if (isWord("in")) {
-      at += 1; take("(", "an opening bracket");
+    const not = skip("not");
+    if (skip("in")) {
+      take("an opening bracket", "(");
       const allowed = [value()];
-      while (peek()?.kind === ",") { at += 1; allowed.push(value()); }
-      take(")", "a closing bracket");
-      const tests = allowed.map((each) => compare(column, "=", each));
-      return (row) => !isMissing(column, row) && tests.some((test) => test(row)) !== not;
+      while (list[at]?.kind === ",") { at += 1; allowed.push(value()); }
+      take("a closing bracket", ")");
+      const tests = allowed.map((each) => comparison(column, "=", each));
+      return unless((row) => tests.some((test) => test(row)), not);
     }
-    if (isWord("like") || isWord("ilike")) {
-      const flags = isWord("ilike") ? "isu" : "su"; at += 1;
-      const pattern = new RegExp(`^${String(value()).replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/%/g, ".*").replace(/_/g, ".")}$`, flags);
-      return (row) => !isMissing(column, row) && pattern.test(textOf(column, row)) !== not;
+    const [like, ilike] = [skip("like"), skip("ilike")];
+    if (like || ilike) {
+      const literal = String(value()).replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/%/g, ".*").replace(/_/g, ".");
+      const pattern = new RegExp(`^${literal}$`, ilike ? "isu" : "su");
+      return unless((row) => pattern.test(textOf(column, row)), not);
     }
     if (not) throw new FilterError("after `not` comes `in` or `like`");
-    const operator = take("operator", "a comparison such as = or >").value;
-    return compare(column, operator, value());
-  };
-  const compare = (column, operator, wanted) => {
-    if (operator === "~") {
-      const part = String(wanted).toLowerCase();
-      return (row) => textOf(column, row).toLowerCase().includes(part);
-    }
-    if (column.type === "number") {
-      let number = typeof wanted === "number" ? wanted : Number(wanted);
-      if (Number.isNaN(number) && column.format === "moment") number = Date.parse(wanted) / 1000;
-      if (Number.isNaN(number)) throw new FilterError(`${column.name} holds numbers, not ${JSON.stringify(wanted)}`);
-      const test = { "=": (x) => x === number, "!=": (x) => x !== number, "<": (x) => x < number, "<=": (x) => x <= number, ">": (x) => x > number, ">=": (x) => x >= number }[operator];
-      return (row) => !Number.isNaN(column.values[row]) && test(column.values[row]);
-    }
-    const word = String(wanted);
-    const test = { "=": (x) => x === word, "!=": (x) => x !== word, "<": (x) => x < word, "<=": (x) => x <= word, ">": (x) => x > word, ">=": (x) => x >= word }[operator];
-    const hits = column.words.map(test);
-    return (row) => column.values[row] >= 0 && hits[column.values[row]];
-  };
+    return comparison(column, take("a comparison such as = or >", "operator"), value());
+  }
   const found = either();
   if (at < list.length) throw new FilterError(`what is ${list[at].value ?? list[at].kind}? \`and\` or \`or\` may be missing`);
   return found;
@@ -279,41 +276,78 @@ export function compileFilter(text, table) {
 
 // ---------------------------------------------------------------- what is shown
 
-const ROW = 26, HEAD = 50, NARROW = 560;
-const VERDICTS = { p: ["✓", "pass"], f: ["✗", "fail"], i: ["≈", "inconclusive"], e: ["!", "error"], "-": ["·", "not judged"], w: ["⚠", "warning"] };
-const WORDS = { pass: "p", fail: "f", inconclusive: "i", error: "e", warning: "w" };
+const ROW = 26, HEAD = 50, NARROW = 560, SHOWN_GATES = 8, ASKING = "Asking Python…";
+const SIGNS = { pass: "✓", fail: "✗", inconclusive: "≈", error: "!", warning: "⚠", "not judged": "·" };
+const LETTERS = { p: "pass", f: "fail", i: "inconclusive", e: "error" };
 let mounted = 0;
 
-/** Make an element; what is said comes as text nodes only. */
-function make(tag, attributes = {}, ...inside) {
-  const made = document.createElement(tag);
+/** Return sign, word and look of a verdict, told as a word or as a letter. */
+function signOf(verdict) {
+  const word = LETTERS[verdict] ?? (verdict in SIGNS ? verdict : "not judged");
+  return { sign: SIGNS[word], word, look: word.replace(" ", "-") };
+}
+
+/** Make an element of "tag.class.class". What is said comes as text nodes only.
+ *
+ * Attributes, which may be left out: `onEVENT` listens, `label` is what a screen reader says, and
+ * what is false or missing is not set.
+ */
+function make(what, ...inside) {
+  const [tag, ...classes] = what.split(".");
+  const made = document.createElement(tag), last = {};
+  made.className = classes.map((name) => `mlnb-${name}`).join(" ");
+  const attributes = inside[0]?.constructor === Object ? inside.shift() : {};
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
+    if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (name === "style") Object.assign(made.style, value);
-    else made.setAttribute(name, value === true ? "" : value);
+    else if (name === "value" || name === "checked") last[name] = value;
+    else made.setAttribute(name === "label" ? "aria-label" : name, value === true ? "" : value);
   }
-  made.append(...inside.flat().filter((each) => each !== null && each !== undefined && each !== false));
-  return made;
+  made.append(...inside.flat().filter((each) => each !== undefined && each !== null && each !== false));
+  return Object.assign(made, last);
 }
+
+const button = (text, onclick, { look, ...more } = {}) => make(look ? `button.${look}` : "button", { type: "button", onclick, ...more }, text);
+const quiet = (text) => make("p.quiet", text);
+const wrong = (text) => make("p.fault", { role: "alert" }, text);
+const badge = (text) => make("span.badge", text);
+const bar = (...inside) => make("div.bar", ...inside);
+const region = (label, ...inside) => make("div.scroll", { tabindex: "0", role: "region", label }, ...inside);
+const picker = (label, value, options, call) => make(
+  "select", { label, value, onchange: (event) => call(event.target.value) }, options.map(([key, text]) => make("option", { value: key }, text ?? key)),
+);
+const labelled = (column, text, call, list) => make("label", `${text} `, picker(text, column.key, list.map((c) => [c.key, c.name]), call));
 
 /** Return a link where the address is one that a page may lead to; else the text alone. */
 function link(address, text) {
-  const safe = typeof address === "string" && !/^\s*(javascript|data|vbscript):/i.test(address);
-  return safe && address ? make("a", { href: address, target: "_blank", rel: "noopener" }, text) : make("span", {}, text);
+  const safe = address && typeof address === "string" && !/^\s*(javascript|data|vbscript):/i.test(address);
+  return safe ? make("a", { href: address, target: "_blank", rel: "noopener" }, text) : make("span", text);
+}
+
+/** Put something else into a node; what has the focus there, has it afterwards, too. */
+function refill(node, ...inside) {
+  const told = (each) => each.dataset.key ?? each.getAttribute("aria-label") ?? each.textContent;
+  const held = node.getRootNode().activeElement, name = held && held !== node && node.contains(held) ? told(held) : null;
+  node.replaceChildren(...inside);
+  if (name) Array.from(node.querySelectorAll("button, input, select, summary")).find((each) => told(each) === name)?.focus();
 }
 
 const debounced = (call, wait) => {
   let timer;
-  const later = (...words) => { clearTimeout(timer); timer = setTimeout(() => call(...words), wait); };
-  later.cancel = () => clearTimeout(timer);
-  return later;
+  return () => { clearTimeout(timer); timer = setTimeout(call, wait); };
 };
+const flipped = (list, item) => (list.includes(item) ? list.filter((each) => each !== item) : [...list, item]);
+const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
+const isShown = (column) => column.kind !== "hidden";
+const isNumber = (column) => column.type === "number";
 
 const VIEW = {
   query: "", sorts: [], selected: [], baseline: "", only_differences: true, hidden: [], shown: [], pinned: [],
   order: [], widths: {}, tab: "table", axes: [], log_axes: [], brushes: {}, scatter: [], metric: "",
 };
+const TABS = { table: "Table", chart: "Plots", selected: "Side by side", history: "History" };
+const FIRST = ["name", "verdict"];
 
 /** Show the comparison in an element; return what takes it away again. */
 export function mount(root, host) {
@@ -321,126 +355,110 @@ export function mount(root, host) {
   const started = performance.now();
   const view = {};
   for (const [name, usual] of Object.entries(VIEW)) view[name] = host.get(name) ?? usual;
-  let table, rowOfRun, filtered, ordered, columns, varying, champion, baseline, active = 0, anchor = null;
-  let details = new Map(), message = null, closing = [];
+  let table, rowOfRun, filtered, ordered, columns, varying, champion, baseline, details, grid = null;
+  let active = 0, anchor = null, looked = null, message = null, reasonText = "", target = "production", past = "", timer = null;
   const ask = (verb, words = {}) => host.call(verb, words);
   const put = (name, value) => { view[name] = value; host.set(name, value); };
 
   root.classList.add("mlnb-compare");
   // In command mode JupyterLab takes single keys for itself: `d d` would delete the cell.
-  const own = (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation(); };
+  const own = (event) => plain(event) && event.stopPropagation();
   root.addEventListener("keydown", own);
-  closing.push(() => root.removeEventListener("keydown", own));
 
   // ------------------------------------------------ parts that stay
-  const input = make("input", {
-    type: "search", class: "mlnb-filter", placeholder: 'Filter: metrics.auc > 0.9 and params.model = "xgb"',
-    "aria-label": "Filter runs", spellcheck: "false", autocomplete: "off",
+  const input = make("input.filter", {
+    type: "search", placeholder: 'Filter: metrics.auc > 0.9 and params.model = "xgb"', label: "Filter runs",
+    spellcheck: "false", autocomplete: "off", value: view.query,
     oninput: debounced(() => { put("query", input.value); active = 0; refresh(); }, 120),
   });
-  input.value = view.query;
-  const fault = make("div", { class: "mlnb-fault", role: "alert" });
-  const differences = make("input", { type: "checkbox", onchange: () => { put("only_differences", differences.checked); refresh(); } });
-  differences.checked = view.only_differences;
-  const chooser = make("details", { class: "mlnb-chooser" });
-  const tabs = make("div", { class: "mlnb-tabs", role: "tablist", "aria-label": "View" });
-  const status = make("div", { class: "mlnb-status", role: "status", "aria-live": "polite" });
-  const live = make("div", { class: "mlnb-rollouts" });
-  const main = make("div", { class: "mlnb-main" });
-  const side = make("aside", { class: "mlnb-side", "aria-label": "Chosen run" });
+  const fault = make("div.fault", { role: "alert" });
+  const differences = make("input", {
+    type: "checkbox", checked: view.only_differences, onchange: () => { put("only_differences", differences.checked); refresh(); },
+  });
+  const chooser = make("details.chooser"), tabs = make("div.tabs", { role: "tablist", label: "View" });
+  const status = make("div.status", { role: "status" }), live = make("div.rollouts");
+  const main = make("div.main", { id: `${me}-view`, role: "tabpanel" }), side = make("aside.side", { label: "Chosen run" });
   root.replaceChildren(
-    make("div", { class: "mlnb-bar" },
-      input,
-      make("label", { class: "mlnb-check", title: "Leave out columns in which all shown runs agree" }, differences, " Only differences"),
-      chooser, tabs),
-    fault, live, make("div", { class: "mlnb-body" }, main, side), status);
+    bar(input, make("label.check", { title: "Leave out columns in which all shown runs agree" }, differences, " Only differences"), chooser, tabs),
+    fault, live, make("div.body", main, side), status,
+  );
 
   // ------------------------------------------------ state
   function load() {
     const { header, buffers } = host.data();
     table = openTable(header, buffers);
     const runs = table.byKey.get("run");
-    rowOfRun = new Map();
-    for (let row = 0; row < table.rows; row += 1) rowOfRun.set(valueOf(runs, row), row);
+    rowOfRun = new Map(Array.from({ length: table.rows }, (_, row) => [valueOf(runs, row), row]));
     champion = header.champion ?? -1;
     details = new Map();
   }
+  const columnsOf = (keys) => keys.map((key) => table.byKey.get(key)).filter(Boolean);
   const runOf = (row) => valueOf(table.byKey.get("run"), row);
   const nameOf = (row) => textOf(table.byKey.get("name"), row) || runOf(row).slice(0, 8);
   const chosen = () => view.selected.filter((run) => rowOfRun.has(run)).map((run) => rowOfRun.get(run));
-  const letter = (gate, row) => table.header.gates[gate].letters[row];
-  function verdictOf(row) {
-    const column = table.byKey.get("verdict");
-    return (column && WORDS[textOf(column, row)]) || "-";
-  }
+  const championPlace = () => table.header.champion_environment || "production";
+  const environments = () => table.header.environments ?? [];
 
   function refresh() {
-    let keeps;
+    let keeps = () => true, says = "";
     try {
       keeps = compileFilter(view.query, table);
-      fault.textContent = "";
-      input.removeAttribute("aria-invalid");
     } catch (error) {
       if (!(error instanceof FilterError)) throw error;
-      fault.textContent = error.message;
-      input.setAttribute("aria-invalid", "true");
-      keeps = () => true;
+      says = error.message;
     }
+    fault.textContent = says;
+    input.setAttribute("aria-invalid", String(Boolean(says)));
     filtered = [];
     for (let row = 0; row < table.rows; row += 1) if (keeps(row)) filtered.push(row);
-    const brushed = brushFilter();
-    const rows = brushed ? filtered.filter(brushed) : filtered;
-    ordered = orderOf(table, rows, view.sorts);
+    ordered = orderOf(table, filtered.filter(brushed()), view.sorts);
     baseline = rowOfRun.get(view.baseline) ?? champion;
     varying = varyingColumns(table, ordered);
     columns = chooseColumns();
-    if (active >= ordered.length) active = Math.max(0, ordered.length - 1);
+    active = Math.max(0, Math.min(active, ordered.length - 1));
     draw();
   }
 
-  function brushFilter() {
-    const tests = Object.entries(view.brushes).filter(([key]) => table.byKey.has(key)).map(([key, [low, high]]) => {
-      const column = table.byKey.get(key);
-      return (row) => column.values[row] >= low && column.values[row] <= high;
-    });
-    return tests.length ? (row) => tests.every((test) => test(row)) : null;
+  /** Return a function row -> bool: whether the brushes of the plot keep it. */
+  function brushed() {
+    const tests = Object.entries(view.brushes).filter(([key]) => table.byKey.has(key))
+      .map(([key, [low, high]]) => [table.byKey.get(key).values, low, high]);
+    return (row) => tests.every(([values, low, high]) => values[row] >= low && values[row] <= high);
   }
 
-  const FIRST = ["name", "verdict"];
   function chooseColumns() {
-    const all = table.columns.filter((c) => c.kind !== "hidden" && !FIRST.includes(c.key));
-    const place = new Map(view.order.map((key, position) => [key, position]));
-    const shown = all.filter((c) => !view.hidden.includes(c.key)
-      && (view.shown.includes(c.key) || !c.optional)
-      && (!view.only_differences || view.shown.includes(c.key) || varying.has(c.key) || ordered.length < 2));
-    const rank = (c) => place.get(c.key) ?? 1000 + c.position;
-    shown.sort((a, b) => view.pinned.includes(b.key) - view.pinned.includes(a.key) || rank(a) - rank(b));
-    const first = FIRST.filter((key) => table.byKey.has(key)).map((key) => table.byKey.get(key));
-    const made = [...first, ...shown];
+    const first = columnsOf(FIRST), wide = root.clientWidth > NARROW;
+    const rest = table.columns.filter((c) => isShown(c) && !FIRST.includes(c.key) && !view.hidden.includes(c.key)
+      && (view.shown.includes(c.key) || (!c.optional && (!view.only_differences || varying.has(c.key) || ordered.length < 2))));
+    const rank = (c) => (view.order.includes(c.key) ? view.order.indexOf(c.key) : 1000 + c.position);
+    rest.sort((a, b) => view.pinned.includes(b.key) - view.pinned.includes(a.key) || rank(a) - rank(b));
     let left = 30;
-    return made.map((column, i) => {
+    return [...first, ...rest].map((column, i) => {
       const width = view.widths[column.key] ?? widthOf(column);
-      const pinned = root.clientWidth > NARROW ? i < first.length || view.pinned.includes(column.key) : i === 0;
-      const placed = { column, width, left, pinned };
+      const placed = { column, width, left, pinned: wide ? i < first.length || view.pinned.includes(column.key) : i === 0 };
       left += width;
       return placed;
     });
   }
+
   function widthOf(column) {
+    const gates = table.header.gates.length;
     if (column.key === "name") return 170;
-    if (column.key === "verdict") return 86 + 16 * Math.min(8, table.header.gates.length) + (table.header.gates.length > 8 ? 26 : 0);
+    if (column.key === "verdict") return 86 + 16 * Math.min(SHOWN_GATES, gates) + (gates > SHOWN_GATES ? 26 : 0);
     const title = 30 + 7.2 * Math.min(column.name.length, 22);
-    if (column.type === "number") return Math.max(column.goal ? 152 : column.format === "moment" ? 142 : 86, title);
+    if (isNumber(column)) return Math.max(column.goal ? 152 : column.format === "moment" ? 142 : 86, title);
     const longest = column.words.slice(0, 200).reduce((most, word) => Math.max(most, word.length), 0);
     return Math.max(title, Math.min(220, 24 + 7 * longest));
   }
 
   // ------------------------------------------------ drawing
   function draw() {
-    drawTabs(); drawChooser();
-    const draws = { table: drawTable, chart: drawChart, selected: drawPivot, history: drawHistory };
-    (draws[view.tab] ?? drawTable)();
-    drawSide(); drawStatus();
+    drawTabs();
+    drawChooser();
+    if (view.tab !== "table") grid = null;
+    ({ chart: drawChart, selected: drawPivot, history: drawHistory }[view.tab] ?? drawTable)();
+    drawSide();
+    drawStatus();
     requestAnimationFrame(() => requestAnimationFrame(() => {
       root.dataset.paintMs = (performance.now() - started).toFixed(0);
       root.dataset.paints = String(Number(root.dataset.paints || 0) + 1);
@@ -448,142 +466,130 @@ export function mount(root, host) {
   }
 
   function drawStatus() {
-    const hidden = table.columns.filter((c) => c.kind !== "hidden").length - columns.length;
-    const parts = [`${ordered.length.toLocaleString()} of ${table.rows.toLocaleString()} runs`];
-    if (view.selected.length) parts.push(`${chosen().length} chosen`);
-    if (hidden > 0) parts.push(`${hidden} column${hidden === 1 ? "" : "s"} not shown`);
-    if (Object.keys(view.brushes).length) parts.push("brushed in the plot");
-    if (baseline >= 0) parts.push(`compared with ${baseline === champion ? `the model in ${table.header.champion_environment || "production"}, ` : ""}${nameOf(baseline)}`);
-    if (table.header.taken_at) parts.push(`as of ${formatMoment(table.header.taken_at)}`);
-    if (!host.live) parts.push("read-only");
-    status.textContent = parts.join(" · ");
+    const hidden = table.columns.filter(isShown).length - columns.length, { taken_at: taken } = table.header;
+    status.textContent = [
+      `${ordered.length.toLocaleString()} of ${table.rows.toLocaleString()} runs`,
+      view.selected.length && `${chosen().length} chosen`,
+      hidden > 0 && `${hidden} column${hidden === 1 ? "" : "s"} not shown`,
+      Object.keys(view.brushes).length && "brushed in the plot",
+      baseline >= 0 && `compared with ${baseline === champion ? `the model in ${championPlace()}, ` : ""}${nameOf(baseline)}`,
+      taken && `as of ${formatMoment(taken)}`,
+      !host.live && "read-only",
+    ].filter(Boolean).join(" · ");
   }
 
-  const TABS = [["table", "Table"], ["chart", "Plots"], ["selected", "Side by side"], ["history", "History"]];
   function drawTabs() {
-    const there = TABS.filter(([name]) => name !== "history" || host.live);
-    const turn = (by) => {
-      const at = there.findIndex(([name]) => name === view.tab);
-      put("tab", there[(at + by + there.length) % there.length][0]); draw();
-      tabs.querySelector("[aria-selected=true]").focus();
-    };
-    tabs.replaceChildren(...there.map(([name, text]) => make("button", {
-      type: "button", role: "tab", id: `${me}-tab-${name}`, "aria-selected": String(view.tab === name),
-      "aria-controls": `${me}-view`, tabindex: view.tab === name ? "0" : "-1",
-      onclick: () => { put("tab", name); draw(); },
-      onkeydown: (event) => {
-        if (event.key === "ArrowRight" || event.key === "ArrowLeft") { event.preventDefault(); turn(event.key === "ArrowRight" ? 1 : -1); }
-      },
-    }, name === "selected" && view.selected.length ? `${text} (${chosen().length})` : text)));
-    main.id = `${me}-view`;
-    main.setAttribute("role", "tabpanel");
+    const there = Object.keys(TABS).filter((name) => name !== "history" || host.live);
+    const turn = (name) => { put("tab", name); draw(); tabs.querySelector("[aria-selected=true]").focus(); };
+    refill(tabs, ...there.map((name, at) => {
+      const selected = view.tab === name, count = name === "selected" && chosen().length;
+      return button(count ? `${TABS[name]} (${count})` : TABS[name], () => turn(name), {
+        role: "tab", id: `${me}-tab-${name}`, "data-key": name, "aria-selected": String(selected), "aria-controls": main.id,
+        tabindex: selected ? "0" : "-1",
+        onkeydown: (event) => {
+          const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+          if (by) { event.preventDefault(); turn(there[(at + by + there.length) % there.length]); }
+        },
+      });
+    }));
     main.setAttribute("aria-labelledby", `${me}-tab-${view.tab}`);
   }
 
   function drawChooser() {
-    const open = chooser.open, scroll = chooser.querySelector(".mlnb-list")?.scrollTop;
+    const scroll = chooser.querySelector(".mlnb-list")?.scrollTop;
+    const keys = columns.slice(FIRST.length).map(({ column }) => column.key), visible = new Set(keys);
+    const change = (changes) => { for (const [name, value] of Object.entries(changes)) put(name, value); refresh(); };
     const move = (key, by) => {
-      const keys = columns.slice(FIRST.length).map(({ column }) => column.key);
-      const at = keys.indexOf(key), to = at + by;
-      if (at < 0 || to < 0 || to >= keys.length) return;
-      [keys[at], keys[to]] = [keys[to], keys[at]];
-      put("order", keys); refresh();
+      const at = keys.indexOf(key), order = [...keys];
+      if (at < 0 || !(at + by in keys)) return;
+      [order[at], order[at + by]] = [order[at + by], order[at]];
+      change({ order });
     };
-    const visible = new Set(columns.map(({ column }) => column.key));
-    const line = (column) => {
-      const box = make("input", { type: "checkbox", onchange: () => {
-        put("hidden", box.checked ? view.hidden.filter((key) => key !== column.key) : [...view.hidden, column.key]);
-        put("shown", box.checked ? [...new Set([...view.shown, column.key])] : view.shown.filter((key) => key !== column.key));
-        refresh();
-      } });
-      box.checked = visible.has(column.key);
-      const pinned = view.pinned.includes(column.key);
-      const says = `${column.kind}s.${column.name}`;
-      return make("div", { class: "mlnb-line" },
-        make("label", {}, box, ` ${column.name}`, make("small", {}, ` ${column.kind}`)),
-        make("button", { type: "button", "aria-label": `Pin ${says}`, "aria-pressed": String(pinned), title: "Pin", onclick: () => {
-          put("pinned", pinned ? view.pinned.filter((key) => key !== column.key) : [...view.pinned, column.key]); refresh();
-        } }, pinned ? "●" : "○"),
-        make("button", { type: "button", "aria-label": `Move ${says} to the left`, title: "To the left", onclick: () => move(column.key, -1) }, "←"),
-        make("button", { type: "button", "aria-label": `Move ${says} to the right`, title: "To the right", onclick: () => move(column.key, 1) }, "→"));
+    const line = ({ key, name, kind }) => {
+      const pinned = view.pinned.includes(key), says = `${kind}s.${name}`, { hidden, shown } = view;
+      const without = (list) => list.filter((each) => each !== key);
+      return make("div.line",
+        make("label", make("input", {
+          type: "checkbox", checked: visible.has(key), "data-key": key,
+          onchange: ({ target: { checked } }) => change(checked ? { hidden: without(hidden), shown: [...without(shown), key] }
+            : { hidden: [...hidden, key], shown: without(shown) }),
+        }), ` ${name}`, make("small", ` ${kind}`)),
+        button(pinned ? "●" : "○", () => change({ pinned: flipped(view.pinned, key) }), { label: `Pin ${says}`, "aria-pressed": String(pinned), title: "Pin" }),
+        button("←", () => move(key, -1), { label: `Move ${says} to the left`, title: "To the left" }),
+        button("→", () => move(key, 1), { label: `Move ${says} to the right`, title: "To the right" }));
     };
-    const rest = table.columns.filter((c) => c.kind !== "hidden" && !FIRST.includes(c.key));
+    const rest = table.columns.filter((c) => isShown(c) && !FIRST.includes(c.key));
     rest.sort((a, b) => visible.has(b.key) - visible.has(a.key) || a.position - b.position);
-    chooser.replaceChildren(make("summary", {}, "Columns"),
-      make("div", { class: "mlnb-list" }, rest.slice(0, 300).map(line),
-        make("button", { type: "button", class: "mlnb-plain", onclick: () => {
-          for (const name of ["hidden", "shown", "pinned", "order"]) put(name, []);
-          put("widths", {}); refresh();
-        } }, "As at first")));
-    chooser.open = open;
+    const asFirst = button("As at first", () => change({ hidden: [], shown: [], pinned: [], order: [], widths: {} }));
+    refill(chooser, make("summary", "Columns"), make("div.list", rest.slice(0, 300).map(line), asFirst));
     if (scroll) chooser.querySelector(".mlnb-list").scrollTop = scroll;
   }
 
   // ------------------------------------------------ the table
-  let grid = null;
   function drawTable() {
     if (!table.rows) return nothing("No run yet.", "`dvc repro` makes the first candidate, `mlnb sweep` many.");
     if (!grid || !main.contains(grid.box)) {
-      const canvas = make("div", { class: "mlnb-rows", role: "rowgroup" });
-      const head = make("div", { class: "mlnb-head", role: "rowgroup" });
-      const base = make("div", { class: "mlnb-base", role: "rowgroup" });
-      const box = make("div", {
-        class: "mlnb-grid", role: "grid", tabindex: "0", "aria-multiselectable": "true", "aria-label": "Runs",
-        onscroll: () => drawRows(), onkeydown: keys,
+      const [head, base, canvas] = ["head", "base", "rows"].map((name) => make(`div.${name}`, { role: "rowgroup" }));
+      const box = make("div.grid", {
+        role: "grid", tabindex: "0", "aria-multiselectable": "true", label: "Runs", onscroll: drawRows, onkeydown: onKey,
       }, head, base, canvas);
-      main.replaceChildren(box);
       grid = { box, head, base, canvas, pool: [], shape: "" };
-      const watch = new ResizeObserver(() => { if (grid?.box === box) { columns = chooseColumns(); drawHead(); drawRows(); } });
-      watch.observe(box);
-      closing.push(() => watch.disconnect());
+      main.replaceChildren(box);
+      sized.observe(box);
     }
-    grid.box.setAttribute("aria-rowcount", String(ordered.length + 1));
-    grid.box.setAttribute("aria-colcount", String(columns.length + 1));
-    drawHead(); drawRows();
+    grid.box.setAttribute("aria-rowcount", ordered.length + 1);
+    grid.box.setAttribute("aria-colcount", columns.length + 1);
+    drawHead();
+    drawRows();
   }
 
   function nothing(text, more) {
     grid = null;
-    main.replaceChildren(make("div", { class: "mlnb-nothing" }, make("p", {}, text), more && make("p", {}, more)));
+    main.replaceChildren(make("div.nothing", make("p", text), more && make("p", more)));
   }
 
-  const total = () => 30 + columns.reduce((sum, { width }) => sum + width, 0);
+  const total = () => `${30 + columns.reduce((sum, { width }) => sum + width, 0)}px`;
+
+  function cellOf(role, { column, width, left, pinned }, i, ...inside) {
+    return make(`div.cell.${column.kind}${pinned ? ".pinned" : ""}${isNumber(column) ? ".number" : ""}`, {
+      role, "aria-colindex": i + 2, style: { width: `${width}px`, left: pinned ? `${left}px` : "" },
+    }, ...inside);
+  }
+  const boxCell = (role, inside) => make("div.cell.box.pinned", { role, "aria-colindex": "1", style: { left: "0" } }, inside);
 
   function drawHead() {
-    const everySelected = ordered.length > 0 && chosen().length >= ordered.length;
-    const all = make("input", { type: "checkbox", "aria-label": "Choose all shown runs", tabindex: "-1", onchange: () => {
-      put("selected", all.checked ? Array.from(ordered, runOf) : []); draw();
-    } });
-    all.checked = everySelected;
-    const cells = columns.map(({ column, width, left, pinned }, i) => {
-      const at = view.sorts.findIndex(({ key }) => key === column.key);
-      const sort = at < 0 ? null : view.sorts[at];
-      const arrow = sort ? ` ${sort.down ? "↓" : "↑"}${view.sorts.length > 1 ? at + 1 : ""}` : "";
-      const goal = column.goal ? (column.goal === "max" ? "more is better" : "less is better") : "";
-      const handle = make("span", { class: "mlnb-handle", "aria-hidden": "true", onpointerdown: (event) => resize(event, column, width), onclick: (event) => event.stopPropagation() });
-      return make("div", {
-        role: "columnheader", class: `mlnb-cell mlnb-${column.kind}${pinned ? " mlnb-pinned" : ""}${column.type === "number" ? " mlnb-number" : ""}`,
-        "aria-sort": sort ? (sort.down ? "descending" : "ascending") : "none", "aria-colindex": String(i + 2),
-        style: { width: `${width}px`, left: pinned ? `${left}px` : "" },
-      }, make("button", { type: "button", tabindex: "-1", title: [`${column.kind}: ${column.name}`, goal, "Shift-click sorts by this as well"].filter(Boolean).join("\n"),
-        onclick: (event) => sortBy(column, event.shiftKey) },
-        make("span", { class: "mlnb-kind" }, column.kind === "meta" ? "" : column.kind),
-        make("span", { class: "mlnb-name" }, column.name, make("b", {}, arrow))), handle);
+    const all = make("input", {
+      type: "checkbox", label: "Choose all shown runs", tabindex: "-1", checked: ordered.length > 0 && chosen().length >= ordered.length,
+      onchange: () => { put("selected", all.checked ? Array.from(ordered, runOf) : []); draw(); },
     });
-    grid.head.style.width = grid.base.style.width = `${total()}px`;
-    grid.head.replaceChildren(make("div", { class: "mlnb-row", role: "row", "aria-rowindex": "1" },
-      make("div", { class: "mlnb-cell mlnb-box mlnb-pinned", role: "columnheader", style: { left: "0" } }, all), cells));
-    const show = baseline >= 0;
-    grid.base.hidden = !show;
+    const cells = columns.map((placed, i) => {
+      const { column, width } = placed, at = view.sorts.findIndex(({ key }) => key === column.key), sort = view.sorts[at];
+      const arrow = sort ? ` ${sort.down ? "↓" : "↑"}${view.sorts.length > 1 ? at + 1 : ""}` : "";
+      const goal = { max: "\nmore is better", min: "\nless is better" }[column.goal] ?? "";
+      const cell = cellOf("columnheader", placed, i,
+        make("button", {
+          type: "button", tabindex: "-1", "data-key": column.key, onclick: (event) => sortBy(column, event.shiftKey),
+          title: `${column.kind}: ${column.name}${goal}\nShift-click sorts by this as well`,
+        }, make("span.kind", column.kind === "meta" ? "" : column.kind), make("span.name", column.name, make("b", arrow))),
+        make("span.handle", { "aria-hidden": "true", onpointerdown: (event) => resize(event, column, width) }));
+      cell.setAttribute("aria-sort", sort ? (sort.down ? "descending" : "ascending") : "none");
+      return cell;
+    });
+    grid.head.style.width = grid.base.style.width = total();
+    refill(grid.head, make("div.row", { role: "row", "aria-rowindex": "1" }, boxCell("columnheader", all), cells));
+    grid.base.hidden = baseline < 0;
     grid.base.replaceChildren();
-    if (show) { const row = newRow(); grid.base.append(row.node); fillRow(row, baseline, -1); }
+    if (baseline < 0) return;
+    const row = newRow();
+    grid.base.append(row.node);
+    fillRow(row, baseline, -1);
   }
 
-  function sortBy(column, more) {
-    const now = view.sorts.find(({ key }) => key === column.key);
-    const first = column.type === "number" && column.goal !== "min";
-    const next = !now ? { key: column.key, down: first } : now.down === first ? { key: column.key, down: !first } : null;
-    const others = more ? view.sorts.filter(({ key }) => key !== column.key) : [];
+  /** Turn the order of a column: as is best first, the other way, not at all. */
+  function sortBy({ key, type, goal }, more) {
+    const now = view.sorts.find((each) => each.key === key), first = type === "number" && goal !== "min";
+    const next = !now ? { key, down: first } : now.down === first ? { key, down: !first } : null;
+    const others = more ? view.sorts.filter((each) => each !== now) : [];
     if (more && now && next) put("sorts", view.sorts.map((each) => (each === now ? next : each)));
     else put("sorts", next ? [...others, next] : others);
     active = 0;
@@ -591,56 +597,55 @@ export function mount(root, host) {
     refresh();
   }
 
-  function resize(event, column, width) {
+  function layOut() {
+    if (!grid) return;
+    columns = chooseColumns();
+    drawHead();
+    drawRows();
+  }
+
+  function resize(event, { key }, width) {
     event.preventDefault();
-    const from = event.clientX;
-    const turn = (moved) => { put("widths", { ...view.widths, [column.key]: Math.max(48, width + moved.clientX - from) }); columns = chooseColumns(); drawHead(); drawRows(); };
-    const end = () => { window.removeEventListener("pointermove", turn); window.removeEventListener("pointerup", end); };
-    window.addEventListener("pointermove", turn);
-    window.addEventListener("pointerup", end);
+    const turn = (moved) => { put("widths", { ...view.widths, [key]: Math.max(48, width + moved.clientX - event.clientX) }); layOut(); };
+    const over = new AbortController();
+    window.addEventListener("pointermove", turn, { signal: over.signal });
+    window.addEventListener("pointerup", () => over.abort(), { signal: over.signal });
   }
 
   /** Return a row of the pool: a node whose cells are filled again for each run. */
   function newRow() {
     const box = make("input", { type: "checkbox", tabindex: "-1" });
-    const cells = columns.map(({ column, width, left, pinned }, i) => {
-      const inside = column.key === "verdict" ? null : document.createTextNode("");
-      const difference = column.goal ? make("span", { class: "mlnb-difference" }) : null;
-      const node = make("div", {
-        role: "gridcell", "aria-colindex": String(i + 2),
-        class: `mlnb-cell mlnb-${column.kind}${pinned ? " mlnb-pinned" : ""}${column.type === "number" ? " mlnb-number" : ""}`,
-        style: { width: `${width}px`, left: pinned ? `${left}px` : "" },
-      });
-      if (inside) node.append(make("bdi", {}, inside));
-      if (difference) node.append(difference);
+    const cells = columns.map((placed, i) => {
+      const inside = document.createTextNode(""), difference = placed.column.goal && make("span.difference");
+      const node = cellOf("gridcell", placed, i, placed.column.key !== "verdict" && make("bdi", inside), difference || null);
       return { node, inside, difference };
     });
-    const node = make("div", { class: "mlnb-row", role: "row" },
-      make("div", { class: "mlnb-cell mlnb-box mlnb-pinned", role: "gridcell", "aria-colindex": "1", style: { left: "0" } }, box), cells.map((cell) => cell.node));
-    const row = { node, box, cells, run: -1 };
+    const node = make("div.row", { role: "row" }, boxCell("gridcell", box), cells.map((cell) => cell.node));
+    const row = { node, box, cells };
     box.addEventListener("click", (event) => { event.stopPropagation(); choose(row.run, event.shiftKey, row.position); });
     node.addEventListener("click", (event) => {
       if (event.altKey) return setBaseline(row.run);
       if (row.position >= 0) active = row.position;
-      if (event.shiftKey || event.ctrlKey || event.metaKey) return choose(row.run, event.shiftKey, row.position);
-      lookAt(row.run);
+      if (event.shiftKey || !plain(event)) choose(row.run, event.shiftKey, row.position);
+      else lookAt(row.run);
     });
     return row;
   }
 
   function fillRow(row, run, position) {
-    row.run = run; row.position = position;
-    const selected = view.selected.includes(runOf(run));
-    const { node } = row;
+    Object.assign(row, { run, position });
+    const { node, box } = row, isChosen = view.selected.includes(runOf(run));
     node.id = position >= 0 ? `${me}-row-${position}` : "";
-    node.setAttribute("aria-rowindex", String(position + 2));
-    node.setAttribute("aria-selected", String(selected));
-    node.className = `mlnb-row${selected ? " mlnb-selected" : ""}${position === active && position >= 0 ? " mlnb-active" : ""}${run === baseline ? " mlnb-baseline" : ""}`;
-    row.box.checked = selected;
-    row.box.setAttribute("aria-label", `Choose ${nameOf(run)}`);
+    if (position >= 0) node.setAttribute("aria-rowindex", position + 2);
+    node.setAttribute("aria-selected", String(isChosen));
+    node.classList.toggle("mlnb-selected", isChosen);
+    node.classList.toggle("mlnb-active", position === active);
+    node.classList.toggle("mlnb-baseline", run === baseline);
+    box.checked = isChosen;
+    box.setAttribute("aria-label", `Choose ${nameOf(run)}`);
     columns.forEach(({ column }, i) => {
       const cell = row.cells[i];
-      if (column.key === "verdict") return fillVerdict(cell.node, run);
+      if (column.key === "verdict") return fillVerdict(cell.node, textOf(column, run), run);
       const text = column.key === "name" ? nameOf(run) : textOf(column, run);
       if (cell.inside.data !== text) cell.inside.data = text;
       cell.node.title = text.length > 12 || column.key === "name" ? text : "";
@@ -649,542 +654,512 @@ export function mount(root, host) {
     });
   }
 
-  function fillVerdict(node, run) {
-    const now = `${verdictOf(run)}${table.header.gates.map((_, gate) => letter(gate, run)).join("")}`;
-    if (node.dataset.letters === now) return;
-    node.dataset.letters = now;
-    const [sign, word] = VERDICTS[verdictOf(run)];
-    const each = table.header.gates.slice(0, 8).map((gate, i) => {
-      const [mark, says] = VERDICTS[letter(i, run)] ?? VERDICTS["-"];
-      return make("span", { class: `mlnb-${says.replace(" ", "-")}`, title: `${gate.name}: ${says}` }, mark);
-    });
-    const more = table.header.gates.length > 8 ? make("span", { class: "mlnb-more" }, `+${table.header.gates.length - 8}`) : null;
-    node.setAttribute("aria-label", `${word}; ${table.header.gates.map((gate, i) => `${gate.name} ${(VERDICTS[letter(i, run)] ?? VERDICTS["-"])[1]}`).join(", ")}`);
-    node.replaceChildren(make("span", { class: `mlnb-verdict mlnb-${word.replace(" ", "-")}` }, `${sign} ${verdictOf(run) === "-" ? "" : word === "inconclusive" ? "open" : word}`), ...each, ...(more ? [more] : []));
+  function fillVerdict(node, verdict, run) {
+    const gates = table.header.gates.map(({ name, letters }) => ({ name, ...signOf(letters[run]) }));
+    const now = verdict + gates.map(({ sign }) => sign).join("");
+    if (node.dataset.now === now) return;
+    node.dataset.now = now;
+    const { sign, word, look } = signOf(verdict);
+    node.setAttribute("aria-label", `${word}; ${gates.map((gate) => `${gate.name} ${gate.word}`).join(", ")}`);
+    node.replaceChildren(
+      make(`span.verdict.${look}`, `${sign} ${word === "not judged" ? "" : word === "inconclusive" ? "open" : word}`),
+      ...gates.slice(0, SHOWN_GATES).map((gate) => make(`span.${gate.look}`, { title: `${gate.name}: ${gate.word}` }, gate.sign)),
+      ...(gates.length > SHOWN_GATES ? [make("span.more", `+${gates.length - SHOWN_GATES}`)] : []),
+    );
   }
 
-  /** Return what a run differs from the baseline by in a metric: the paired difference with its
-   * interval where Python has computed one (against the model in production), else a bare one. */
-  function differenceOf(column, run) {
-    const paired = baseline === champion ? table.header.differences?.[column.key]?.[run] : null;
-    if (paired) return { by: paired[0], low: paired[1], high: paired[2] };
-    const by = column.values[run] - column.values[baseline];
-    return { by, low: NaN, high: NaN };
-  }
-
+  /** Say what a run differs from the baseline by: the paired difference with its interval where
+   * Python has one (against the model in production), else the difference of the two figures. */
   function fillDifference(node, column, run) {
-    node.textContent = ""; node.className = "mlnb-difference"; node.title = "";
-    if (baseline < 0 || run === baseline) return;
-    const { by, low, high } = differenceOf(column, run);
-    if (Number.isNaN(by)) return;
-    node.textContent = formatDifference(by, column.values[baseline]);
-    if (Number.isNaN(low)) { node.classList.add("mlnb-bare"); node.title = "difference of two figures; no interval is known"; return; }
-    const sign = column.goal === "max" ? 1 : -1;
-    const better = sign > 0 ? low > 0 : high < 0, worse = sign > 0 ? high < 0 : low > 0;
-    node.classList.add(better ? "mlnb-better" : worse ? "mlnb-worse" : "mlnb-equal");
-    node.textContent = `${better ? "▲" : worse ? "▼" : "≈"} ${node.textContent}`;
-    node.title = `paired on the same rows: ${formatNumber(low)} to ${formatNumber(high)}; ${better ? "better" : worse ? "worse" : "no difference is shown"}`;
+    const { goal, key, values } = column;
+    const [by, low, high] = (baseline === champion && table.header.differences?.[key]?.[run]) || [values[run] - values[baseline]];
+    node.textContent = node.title = "";
+    node.className = "mlnb-difference";
+    if (baseline < 0 || run === baseline || Number.isNaN(by)) return;
+    const says = formatDifference(by, values[baseline]);
+    if (low === undefined) {
+      node.textContent = says;
+      node.title = "difference of two figures; no interval is known";
+      return;
+    }
+    const up = low > 0, down = high < 0, better = goal === "max" ? up : down;
+    const [look, sign, word] = better ? ["better", "▲", "better"] : up || down ? ["worse", "▼", "worse"] : ["equal", "≈", "no difference is shown"];
+    node.classList.add(`mlnb-${look}`);
+    node.textContent = `${sign} ${says}`;
+    node.title = `paired on the same rows: ${formatNumber(low)} to ${formatNumber(high)}; ${word}`;
   }
 
   function drawRows() {
     if (!grid) return;
-    const { box, canvas } = grid;
+    const { box, canvas, pool } = grid;
     const shape = columns.map(({ column, width, pinned }) => `${column.key}:${width}:${pinned}`).join("|");
-    if (shape !== grid.shape) { canvas.replaceChildren(); grid.pool = []; grid.shape = shape; }
-    const few = ordered.length > 20000 ? ordered.slice(0, 20000) : ordered;
-    if (grid.bestOf !== ordered) { grid.bestOf = ordered; grid.best = new Map(table.columns.filter((c) => c.goal).map((c) => [c.key, bestOf(c, few)])); }
+    if (shape !== grid.shape) { canvas.replaceChildren(); pool.length = 0; grid.shape = shape; }
+    if (grid.bestOf !== ordered) {
+      grid.bestOf = ordered;
+      grid.best = new Map(table.columns.filter((c) => c.goal).map((c) => [c.key, bestOf(c, ordered)]));
+    }
     canvas.style.height = `${ordered.length * ROW}px`;
-    canvas.style.width = `${total()}px`;
+    canvas.style.width = total();
     const top = Math.max(0, Math.floor(box.scrollTop / ROW) - 4);
     const count = Math.min(ordered.length - top, Math.ceil((box.clientHeight || 400) / ROW) + 8);
-    while (grid.pool.length < count) { const row = newRow(); grid.pool.push(row); canvas.append(row.node); }
-    grid.pool.forEach((row, i) => {
-      const there = i < count;
-      row.node.hidden = !there;
-      if (!there) { row.node.id = ""; return; }
+    while (pool.length < count) { const row = newRow(); pool.push(row); canvas.append(row.node); }
+    pool.forEach((row, i) => {
+      row.node.hidden = i >= count;
+      if (i >= count) { row.node.id = ""; return; }
       row.node.style.transform = `translateY(${(top + i) * ROW}px)`;
       fillRow(row, ordered[top + i], top + i);
     });
-    if (ordered.length) box.setAttribute("aria-activedescendant", `${me}-row-${active}`);
-    else box.removeAttribute("aria-activedescendant");
+    box.setAttribute("aria-activedescendant", ordered.length ? `${me}-row-${active}` : "");
   }
 
   function choose(run, range, position) {
-    const key = runOf(run);
     if (range && anchor !== null && position >= 0) {
-      const [low, high] = [Math.min(anchor, position), Math.max(anchor, position)];
-      put("selected", [...new Set([...view.selected, ...Array.from(ordered.slice(low, high + 1), runOf)])]);
+      const part = ordered.slice(Math.min(anchor, position), Math.max(anchor, position) + 1);
+      put("selected", [...new Set([...view.selected, ...Array.from(part, runOf)])]);
     } else {
-      put("selected", view.selected.includes(key) ? view.selected.filter((each) => each !== key) : [...view.selected, key]);
+      put("selected", flipped(view.selected, runOf(run)));
       anchor = position;
     }
     draw();
   }
   function setBaseline(run) { put("baseline", run === baseline && run !== champion ? "" : runOf(run)); refresh(); }
 
-  function keys(event) {
-    const page = Math.max(1, Math.floor((grid.box.clientHeight - HEAD) / ROW) - 1);
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.target !== grid.box && event.target.tagName === "BUTTON" && (event.key === "Enter" || event.key === " ")) return;
-    if (event.key in steps && !event.altKey) {
-      event.preventDefault();
-      const from = active;
-      active = Math.max(0, Math.min(ordered.length - 1, active + steps[event.key]));
-      if (event.shiftKey) { anchor ??= from; choose(ordered[active], true, active); }
-      const y = active * ROW, { box } = grid;
-      const visible = box.clientHeight - HEAD - (grid.base.hidden ? 0 : ROW);
-      if (y < box.scrollTop) box.scrollTop = y;
-      if (y + ROW > box.scrollTop + visible) box.scrollTop = y + ROW - visible;
-      drawRows(); drawSide();
-    } else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
-      event.preventDefault(); grid.box.scrollLeft += event.key === "ArrowRight" ? 80 : -80;
-    } else if (event.key === " " && ordered.length) { event.preventDefault(); choose(ordered[active], false, active); }
-    else if (event.key === "Enter" && ordered.length) { event.preventDefault(); lookAt(ordered[active]); side.querySelector("button, a, select, input")?.focus(); }
-    else if (event.key === "b" && ordered.length && plain(event)) { event.preventDefault(); setBaseline(ordered[active]); }
-    else if (event.key === "/" && plain(event)) { event.preventDefault(); input.focus(); }
-    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); put("selected", Array.from(ordered, runOf)); draw(); }
-    else if (event.key === "Escape") { put("selected", []); draw(); }
+  function onKey(event) {
+    const { key } = event, { box, base } = grid, held = event.target;
+    if (held !== box && held.tagName === "BUTTON" && (key === "Enter" || key === " ")) return;
+    const page = Math.max(1, Math.floor((box.clientHeight - HEAD) / ROW) - 1);
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[key];
+    const across = { ArrowRight: 80, ArrowLeft: -80 }[key], here = ordered[active], some = ordered.length > 0;
+    if (step && !event.altKey) {
+      if (event.shiftKey) anchor ??= active;
+      active = Math.max(0, Math.min(ordered.length - 1, active + step));
+      if (event.shiftKey && some) choose(ordered[active], true, active);
+      const y = active * ROW, room = box.clientHeight - HEAD - (base.hidden ? 0 : ROW);
+      box.scrollTop = Math.min(y, Math.max(box.scrollTop, y + ROW - room));
+      drawRows();
+    } else if (across) box.scrollLeft += across;
+    else if (key === " " && some) choose(here, false, active);
+    else if (key === "Enter" && some) { lookAt(here); side.querySelector("button, a, select, input")?.focus(); }
+    else if (key === "b" && some && plain(event)) setBaseline(here);
+    else if (key === "/" && plain(event)) input.focus();
+    else if (key === "a" && (event.ctrlKey || event.metaKey)) { put("selected", Array.from(ordered, runOf)); draw(); }
+    else if (key === "Escape") { put("selected", []); draw(); }
+    else return;
+    event.preventDefault();
   }
-  const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
 
   // ------------------------------------------------ one run: its gates, where it comes from, promotion
-  let looked = null;
   function lookAt(row) { looked = runOf(row); message = null; draw(); side.scrollIntoView?.({ block: "nearest" }); }
 
   function detailOf(run) {
     if (!details.has(run)) {
+      const told = (found) => { details.set(run, found); if (looked === run) drawSide(); };
       details.set(run, null);
-      ask("details", { run }).then((found) => { details.set(run, found); if (looked === run) drawSide(); },
-        (error) => { details.set(run, { fault: error.message }); if (looked === run) drawSide(); });
+      ask("details", { run }).then(told, (error) => told({ fault: error.message }));
     }
     return details.get(run);
   }
 
   function drawSide() {
-    side.hidden = !looked || !rowOfRun.has(looked);
+    side.hidden = !rowOfRun.has(looked);
     root.classList.toggle("mlnb-with-side", !side.hidden);
     if (side.hidden) return;
-    const row = rowOfRun.get(looked), told = detailOf(looked);
-    const close = make("button", { type: "button", class: "mlnb-close", "aria-label": "Close", onclick: () => { looked = null; message = null; drawSide(); grid?.box.focus(); } }, "×");
-    const title = make("h3", {}, make("bdi", {}, nameOf(row)), table.header.environments?.filter((e) => e.run === looked).map((e) => make("span", { class: "mlnb-badge" }, e.name)));
-    const parts = [make("header", {}, title, close)];
-    if (!told) parts.push(make("p", { class: "mlnb-quiet" }, "Asking Python…"));
-    else if (told.fault) parts.push(make("p", { class: "mlnb-fault" }, told.fault));
-    else parts.push(gatesOf(told), actionsOf(told), lineageOf(told));
-    side.replaceChildren(...parts);
+    const told = detailOf(looked), close = () => { looked = null; message = null; drawSide(); (grid?.box ?? tabs.querySelector("[tabindex='0']")).focus(); };
+    const places = environments().filter((each) => each.run === looked).map((each) => badge(each.name));
+    const title = make("h3", make("bdi", nameOf(rowOfRun.get(looked))), places);
+    refill(side, make("header", title, button("×", close, { look: "close", label: "Close" })),
+      ...(!told ? [quiet(ASKING)] : told.fault ? [wrong(told.fault)] : [gatesOf(told), actionsOf(told), lineageOf(told)]));
   }
 
   function gatesOf(told) {
-    if (!told.gates?.length) return make("p", { class: "mlnb-quiet" }, told.judged || "No gate has judged this run.");
-    return make("table", { class: "mlnb-gates" }, make("caption", {}, "Gates"),
-      make("tbody", {}, told.gates.map((gate) => {
-        const [sign, word] = VERDICTS[WORDS[gate.verdict]] ?? VERDICTS["-"];
-        const range = typeof gate.low === "number" || typeof gate.high === "number"
-          ? make("div", { class: "mlnb-quiet" }, `${formatNumber(gate.low ?? NaN) || "−∞"} to ${formatNumber(gate.high ?? NaN) || "∞"}`) : null;
-        return make("tr", { class: `mlnb-${word.replace(" ", "-")}` },
-          make("td", { title: word }, make("span", { role: "img", "aria-label": word }, sign)),
-          make("td", {}, gate.name, gate.reason ? make("div", { class: "mlnb-quiet" }, gate.reason) : null),
-          make("td", { class: "mlnb-number" }, typeof gate.value === "number" ? formatNumber(gate.value) : gate.value ?? "", range));
-      })));
+    if (!told.gates?.length) return quiet(told.judged || "No gate has judged this run.");
+    const isFigure = (value) => typeof value === "number";
+    return make("table.gates", make("caption", "Gates"), make("tbody", told.gates.map((gate) => {
+      const { sign, word, look } = signOf(gate.verdict), { value, low, high } = gate;
+      const range = (isFigure(low) || isFigure(high)) && `${formatNumber(low ?? NaN) || "−∞"} to ${formatNumber(high ?? NaN) || "∞"}`;
+      return make(`tr.${look}`, make("td", { title: word }, make("span", { role: "img", label: word }, sign)),
+        make("td", gate.name, gate.threshold && ` (${gate.threshold})`, gate.reason && make("div.quiet", gate.reason)),
+        make("td.number", isFigure(value) ? formatNumber(value) : value, range && make("div.quiet", range)));
+    })));
   }
 
-  function lineageOf(told) {
-    const facts = Object.entries(told.lineage ?? {}).filter(([, value]) => value);
-    return make("dl", { class: "mlnb-lineage" },
-      facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value.href ? link(host.open ? host.open(value.href) : value.href, value.text) : String(value.text ?? value))]));
+  function lineageOf({ lineage = {} }) {
+    return make("dl.lineage", Object.entries(lineage).filter(([, value]) => value).flatMap(([name, value]) => [
+      make("dt", name), make("dd", value.href ? link(host.open ? host.open(value.href) : value.href, value.text) : String(value.text ?? value)),
+    ]));
   }
 
-  function actionsOf(told) {
-    if (!host.live) return make("p", { class: "mlnb-quiet" }, "Read-only: open this comparison in JupyterLab, or run `mlnb promote`, to promote.");
-    if (!told.actions?.length) return make("p", { class: "mlnb-quiet" }, told.why_not || "Nothing can be promoted here.");
-    const reason = make("input", { type: "text", placeholder: "Why? Kept for ever.", "aria-label": "Reason", maxlength: "500", oninput: () => { words = reason.value; } });
-    reason.value = words;
-    const target = make("select", { "aria-label": "Environment", onchange: () => { where = target.value; drawSide(); } },
-      told.actions.map(({ environment }) => make("option", { value: environment }, environment)));
-    target.value = told.actions.some(({ environment }) => environment === where) ? where : told.actions[0].environment;
-    const action = told.actions.find(({ environment }) => environment === target.value);
-    const go = (verb, text) => make("button", { type: "button", class: verb === "plan" ? "" : "mlnb-primary", disabled: !action.allowed, title: action.allowed ? "" : action.why,
-      onclick: () => (verb === "plan" ? plan(told, action) : act(verb, { run: looked, version: action.version, environment: action.environment, reason: reason.value })) }, text);
-    const box = make("section", { class: "mlnb-actions", "aria-label": "Promotion" },
-      make("div", {}, target, reason),
-      make("div", {}, go("plan", `Promote to ${action.environment}…`),
-        action.ask ? go("ask", "Ask for approval") : null, action.approve ? go("approve", "Approve") : null),
-      action.allowed ? null : make("p", { class: "mlnb-why" }, action.why));
-    if (message) box.append(message);
-    return box;
+  function actionsOf({ actions, why_not: why }) {
+    if (!host.live) return quiet("Read-only, for Python is not there: run the cell again, open this in JupyterLab, or use `mlnb promote`.");
+    if (!actions?.length) return quiet(why || "Nothing can be promoted here.");
+    const action = actions.find(({ environment }) => environment === target) ?? actions[0], { environment, version, allowed } = action;
+    const reason = make("input", {
+      type: "text", placeholder: "Why? Kept for ever.", label: "Reason", maxlength: "500", value: reasonText, oninput: () => { reasonText = reason.value; },
+    });
+    const pick = picker("Environment", environment, actions.map((each) => [each.environment]), (name) => { target = name; drawSide(); });
+    const go = (text, look, call) => button(text, call, { look, disabled: !allowed, title: action.why });
+    const deed = (verb) => () => act(verb, verb === "ask" ? { run: looked, environment, reason: reasonText } : { version, environment, reason: reasonText });
+    return make("section.actions", { label: "Promotion" }, make("div", pick, reason),
+      make("div", go(`Promote to ${environment}…`, "", () => plan(environment)), action.ask && go("Ask for approval", "", deed("ask")),
+        action.approve && go("Approve", "", deed("approve"))),
+      !allowed && make("p.why", action.why), message);
   }
-  let words = "", where = "production";
 
-  function say(text, good) {
-    message = make("p", { class: good ? "mlnb-done" : "mlnb-fault", role: good ? "status" : "alert" }, text);
-    drawSide();
-  }
+  function say(what) { message = what; drawSide(); }
 
   /** Ask Python what a promotion would do, and show it before anything is done. */
-  function plan(told, action) {
-    const reason = words.trim();
-    if (!reason) { say("Say why first: the reason is part of the record.", false); side.querySelector("input[type=text]")?.focus(); return; }
-    waiting("Judging again…");
-    ask("plan", { run: looked, environment: action.environment, reason }).then((found) => {
-      const yes = make("button", { type: "button", class: "mlnb-primary", disabled: !found.allowed, onclick: () => act("promote", { run: looked, environment: action.environment, reason, expected: found.current ?? null }) }, "Promote");
-      const no = make("button", { type: "button", onclick: () => { message = null; drawSide(); side.querySelector("button.mlnb-close")?.focus(); } }, "Leave it");
-      const id = `${me}-plan`;
-      message = make("div", { class: "mlnb-plan", role: "alertdialog", "aria-labelledby": id, "aria-modal": "false",
-        onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); no.click(); } } },
-      make("h4", { id }, found.allowed ? `What will happen in ${action.environment}` : `Not possible in ${action.environment}`),
-      make("ul", {}, found.words.map((line) => make("li", {}, line))),
-      found.gates?.length ? make("ul", { class: "mlnb-short" }, found.gates.map((gate) => make("li", { class: `mlnb-${gate.verdict}` }, `${(VERDICTS[WORDS[gate.verdict]] ?? VERDICTS["-"])[0]} ${gate.name}: ${gate.verdict}`))) : null,
-      make("div", {}, yes, no));
-      drawSide();
-      (found.allowed ? yes : no).focus();
-    }, (error) => say(error.message, false));
+  function plan(environment) {
+    const reason = reasonText.trim(), given = { run: looked, environment, reason }, id = `${me}-plan`;
+    if (!reason) {
+      say(wrong("Say why first: the reason is part of the record."));
+      side.querySelector("input[type=text]")?.focus();
+      return;
+    }
+    wait("Judging again…");
+    ask("plan", given).then(({ allowed, words, gates, current = null }) => {
+      const yes = button("Promote", () => act("promote", { ...given, expected: current }), { look: "primary", disabled: !allowed });
+      const no = button("Leave it", () => { say(null); side.querySelector(".mlnb-close")?.focus(); });
+      say(make("div.plan", {
+        role: "alertdialog", "aria-labelledby": id, onkeydown: (event) => { if (event.key === "Escape") { event.stopPropagation(); no.click(); } },
+      }, make("h4", { id }, `${allowed ? "What will happen" : "Not possible"} in ${environment}`),
+      make("ul", words.map((line) => make("li", line))),
+      gates?.length > 0 && make("ul.short", gates.map(({ name, verdict }) => make(`li.${verdict}`, `${signOf(verdict).sign} ${name}: ${verdict}`))),
+      make("div", yes, no)));
+      (allowed ? yes : no).focus();
+    }, (error) => say(wrong(error.message)));
   }
 
   function act(verb, given) {
-    waiting(verb === "promote" ? "Promoting…" : "Asking Python…");
-    ask(verb, given).then((found) => {
-      details.delete(looked);
-      say(found.words.join(" "), true);
-      host.renew?.();
-    }, (error) => { details.delete(looked); say(error.message, false); });
+    wait(verb === "promote" ? "Promoting…" : ASKING);
+    const told = (what) => { details.delete(looked); say(what); host.renew?.(); };
+    ask(verb, given).then(({ words }) => told(make("p.done", { role: "status" }, words.join(" "))), (error) => told(wrong(error.message)));
   }
 
-  function waiting(text) {
-    const line = make("p", { class: "mlnb-quiet", role: "status" }, text);
-    message = line;
-    drawSide();
-    setTimeout(() => { if (message === line) line.textContent = `${text} Python has not answered yet: a cell may be running, and this waits for its end.`; }, 4000);
+  function wait(text) {
+    const line = make("p.quiet", { role: "status" }, text);
+    say(line);
+    setTimeout(() => { line.textContent = `${text} Python has not answered yet: a cell may be running, and this waits for its end.`; }, 4000);
   }
 
   // ------------------------------------------------ runs side by side
   function drawPivot() {
-    grid = null;
-    const rows = chosen().slice(0, 8);
+    const picked = chosen().slice(0, 8), rows = [...picked];
     if (!rows.length) return nothing("No run is chosen.", "Tick 2 to 8 runs in the table to see them side by side.");
     if (baseline >= 0 && !rows.includes(baseline) && rows.length < 8) rows.unshift(baseline);
     const differing = varyingColumns(table, rows);
-    const all = table.columns.filter((c) => c.kind !== "hidden" && c.key !== "name" && c.key !== "run");
-    const shown = all.filter((c) => rows.some((row) => !isMissing(c, row)) && (!view.only_differences || differing.has(c.key)));
+    const all = table.columns.filter((c) => isShown(c) && c.key !== "name" && rows.some((row) => !isMissing(c, row)));
+    const shown = all.filter((c) => !view.only_differences || differing.has(c.key)), equal = all.length - shown.length;
     shown.sort((a, b) => differing.has(b.key) - differing.has(a.key) || a.position - b.position);
-    const equal = all.filter((c) => rows.some((row) => !isMissing(c, row))).length - shown.length;
-    const code = make("div", { class: "mlnb-code" });
     const body = shown.map((column) => {
-      const best = bestOf(column, rows);
-      return make("tr", {}, make("th", { scope: "row" }, make("span", { class: "mlnb-kind" }, column.kind === "meta" ? "" : column.kind), " ", column.name),
-        rows.map((row) => {
-          const difference = column.type === "number" ? make("span", { class: "mlnb-difference" }) : null;
-          if (column.goal) fillDifference(difference, column, row);
-          return make("td", { class: `${column.type === "number" ? "mlnb-number" : ""}${row === best && rows.length > 1 ? " mlnb-best" : ""}` }, make("bdi", {}, textOf(column, row) || "–"), difference);
-        }));
+      const best = rows.length > 1 ? bestOf(column, rows) : -1;
+      return make("tr", make("th", { scope: "row" }, make("span.kind", column.kind === "meta" ? "" : column.kind), " ", column.name), rows.map((row) => {
+        const difference = isNumber(column) && make("span.difference");
+        if (column.goal) fillDifference(difference, column, row);
+        return make(`td${isNumber(column) ? ".number" : ""}${row === best ? ".best" : ""}`, make("bdi", textOf(column, row) || "–"), difference);
+      }));
     });
-    const two = rows.filter((row) => chosen().includes(row));
-    const pair = two.length === 2 ? two : rows.length === 2 ? rows : null;
-    main.replaceChildren(make("div", { class: "mlnb-scroll", tabindex: "0", role: "region", "aria-label": "Runs side by side" },
-      make("table", { class: "mlnb-pivot" },
-        make("thead", {}, make("tr", {}, make("td"), rows.map((row) => make("th", { scope: "col" }, make("bdi", {}, nameOf(row)),
-          row === champion ? make("span", { class: "mlnb-badge" }, table.header.champion_environment || "production") : row === baseline ? make("span", { class: "mlnb-badge" }, "baseline") : null)))),
-        make("tbody", {}, body)),
-      equal > 0 ? make("p", { class: "mlnb-quiet" }, `${equal} more in which they agree are not shown.`) : null,
-      pair && host.live ? make("button", { type: "button", onclick: () => {
-        code.replaceChildren(make("p", { class: "mlnb-quiet" }, "Asking Python…"));
-        ask("diff", { a: runOf(pair[0]), b: runOf(pair[1]) }).then((found) => code.replaceChildren(...drawDiff(found)),
-          (error) => code.replaceChildren(make("p", { class: "mlnb-fault" }, error.message)));
-      } }, `What else differs: ${nameOf(pair[0])} → ${nameOf(pair[1])}`) : null, code));
+    const places = (row) => (row === champion ? badge(championPlace()) : row === baseline && badge("baseline"));
+    const head = rows.map((row) => make("th", { scope: "col" }, make("bdi", nameOf(row)), places(row)));
+    const code = make("div.code"), pair = [picked, rows].find(({ length }) => length === 2);
+    const differ = () => {
+      code.replaceChildren(quiet(ASKING));
+      ask("diff", { a: runOf(pair[0]), b: runOf(pair[1]) }).then((found) => code.replaceChildren(...drawDiff(found)), (error) => code.replaceChildren(wrong(error.message)));
+    };
+    main.replaceChildren(region("Runs side by side",
+      make("table.pivot", make("thead", make("tr", make("td"), head)), make("tbody", body)),
+      equal > 0 && quiet(`${equal} more in which they agree are not shown.`),
+      pair && host.live && button(`What else differs: ${nameOf(pair[0])} → ${nameOf(pair[1])}`, differ), code));
   }
 
-  function drawDiff(found) {
-    const files = found.files ?? [];
-    if (!files.length) return [make("p", { class: "mlnb-quiet" }, found.words?.join(" ") || "Code, parameters and data are the same.")];
-    return [...(found.words ?? []).map((text) => make("p", { class: "mlnb-quiet" }, text)), ...files.map((file) => make("details", { open: files.length < 6 },
-      make("summary", {}, file.name),
-      make("pre", {}, file.lines.map((line) => make("span", { class: line.startsWith("+") ? "mlnb-added" : line.startsWith("-") ? "mlnb-removed" : "" }, `${line}\n`)))))];
+  function drawDiff({ files = [], words = [] }) {
+    if (!files.length) return [quiet(words.join(" ") || "Code, parameters and data are the same.")];
+    const looks = { "+": "span.added", "-": "span.removed" };
+    return [...words.map(quiet), ...files.map(({ name, lines }) => make("details", { open: files.length < 6 }, make("summary", name),
+      make("pre", lines.map((line) => make(looks[line[0]] ?? "span", `${line}\n`)))))];
   }
 
   // ------------------------------------------------ history of an environment
-  let environment = "";
   function drawHistory() {
-    grid = null;
-    const names = (table.header.environments ?? []).map((each) => each.name);
-    if (!names.length) return nothing("Nothing was promoted yet.", "");
-    if (!names.includes(environment)) environment = names.includes("production") ? "production" : names[0];
-    const list = make("div", { class: "mlnb-scroll", tabindex: "0", role: "region", "aria-label": `History of ${environment}` }, make("p", { class: "mlnb-quiet" }, "Asking Python…"));
-    const pick = make("select", { "aria-label": "Environment", onchange: () => { environment = pick.value; drawHistory(); } }, names.map((name) => make("option", { value: name }, name)));
-    pick.value = environment;
-    main.replaceChildren(make("div", { class: "mlnb-bar" }, pick), list);
-    const asked = environment;
+    const names = environments().map((each) => each.name);
+    if (!names.length) return nothing("Nothing was promoted yet.");
+    if (!names.includes(past)) past = names.includes("production") ? "production" : names[0];
+    const list = region(`History of ${past}`, quiet(ASKING)), asked = past;
+    main.replaceChildren(bar(picker("Environment", past, names.map((name) => [name]), (name) => { past = name; drawHistory(); })), list);
     ask("history", { environment: asked }).then(({ entries }) => {
-      if (asked !== environment) return;
-      if (!entries.length) { list.replaceChildren(make("p", { class: "mlnb-quiet" }, `Nothing was ever promoted to ${asked}.`)); return; }
-      list.replaceChildren(make("table", { class: "mlnb-history" },
-        make("thead", {}, make("tr", {}, ["When", "What", "Version", "Who", "Why", ""].map((text) => make("th", { scope: "col" }, text)))),
-        make("tbody", {}, entries.map((entry) => make("tr", {}, make("td", {}, entry.at), make("td", {}, entry.kind), make("td", { class: "mlnb-number" }, String(entry.version ?? "")),
-          make("td", {}, make("bdi", {}, entry.who)), make("td", {}, make("bdi", {}, entry.reason)),
-          make("td", {}, entry.current ? make("span", { class: "mlnb-badge" }, "now") : entry.can_return ? make("button", { type: "button", onclick: (event) => returnTo(event.target, asked, entry) }, "Roll back to this…") : ""))))));
-    }, (error) => list.replaceChildren(make("p", { class: "mlnb-fault", role: "alert" }, error.message)));
+      if (asked !== past) return;
+      const rows = entries.map((entry) => make("tr", make("td", entry.at), make("td", entry.kind), make("td.number", entry.version),
+        make("td", make("bdi", entry.who)), make("td", make("bdi", entry.reason)),
+        make("td", entry.current ? badge("now") : entry.can_return && button("Roll back to this…", (event) => returnTo(event.target, asked, entry)))));
+      const head = ["When", "What", "Version", "Who", "Why", "Roll back"].map((text) => make("th", { scope: "col" }, text));
+      list.replaceChildren(rows.length ? make("table.history", make("thead", make("tr", head)), make("tbody", rows)) : quiet(`Nothing was ever promoted to ${asked}.`));
+    }, (error) => list.replaceChildren(wrong(error.message)));
   }
 
-  function returnTo(button, name, entry) {
-    const reason = make("input", { type: "text", placeholder: "Why? Kept for ever.", "aria-label": "Reason for going back" });
-    const says = make("span", { class: "mlnb-quiet", role: "status" });
-    const go = make("button", { type: "button", class: "mlnb-primary", onclick: () => {
-      if (!reason.value.trim()) { says.textContent = "Say why first."; reason.focus(); return; }
-      says.textContent = "Rolling back…"; go.disabled = true;
-      ask("rollback", { environment: name, version: entry.version, reason: reason.value.trim() })
-        .then(() => { host.renew?.(); drawHistory(); }, (error) => { says.className = "mlnb-fault"; says.textContent = error.message; go.disabled = false; });
-    } }, `Roll ${name} back to version ${entry.version}`);
-    button.replaceWith(make("div", { class: "mlnb-actions" }, reason, go, says));
+  function returnTo(pressed, environment, { version }) {
+    const reason = make("input", { type: "text", placeholder: "Why? Kept for ever.", label: "Reason for going back" });
+    const says = make("span.quiet", { role: "status" });
+    const go = button(`Roll ${environment} back to version ${version}`, () => {
+      says.textContent = reason.value.trim() ? "Rolling back…" : "Say why first.";
+      if (!reason.value.trim()) return reason.focus();
+      go.disabled = true;
+      ask("rollback", { environment, version, reason: reason.value.trim() }).then(() => { host.renew?.(); drawHistory(); },
+        (error) => { says.replaceChildren(wrong(error.message)); go.disabled = false; });
+    }, { look: "primary" });
+    pressed.replaceWith(make("div.actions", reason, go, says));
     reason.focus();
   }
 
   // ------------------------------------------------ a roll-out that is going on
-  function drawRollouts(list) {
-    live.replaceChildren(...(list ?? []).map((each) => make("div", { class: `mlnb-rollout mlnb-${each.verdict}` },
-      make("b", {}, `${each.environment}: version ${each.version} `),
-      make("progress", { max: "1", value: String(each.share), "aria-label": `Share of version ${each.version}` }),
-      ` ${Math.round(each.share * 100)} % of requests · ${each.requests.toLocaleString()} answered · ${each.failures.toLocaleString()} failed · ${each.words}`)));
-  }
-  let timer = null;
   function follow() {
-    if (!host.live || !root.isConnected) return;
-    if (document.visibilityState === "visible") ask("rollout").then(({ rollouts }) => drawRollouts(rollouts), () => drawRollouts([]));
-    timer = setTimeout(follow, 3000);
+    clearTimeout(timer);
+    if (!host.live || !root.isConnected) { live.replaceChildren(); return; }
+    if (document.visibilityState === "visible") ask("rollout").then(drawRollouts, () => drawRollouts({}));
+    timer = setTimeout(follow, 5000);
+  }
+
+  function drawRollouts({ rollouts = [], versions }) {
+    live.replaceChildren(...rollouts.map((each) => make(`div.rollout.${each.verdict}`, make("b", `${each.environment}: version ${each.version} `),
+      make("progress", { max: 1, value: each.share, label: `Share of version ${each.version}` }),
+      ` ${Math.round(each.share * 100)} % of requests · ${each.requests.toLocaleString()} answered · ${each.failures.toLocaleString()} failed · ${each.words}`)));
+    // What somebody else promoted in between is shown, too.
+    if (versions && environments().some(({ name, version }) => (versions[name] ?? null) !== version)) host.renew?.();
   }
 
   // ------------------------------------------------ plots
-  const numbers = () => table.columns.filter((c) => c.type === "number" && c.kind !== "hidden");
-  const tones = () => {
-    const style = getComputedStyle(root);
-    const tone = (name) => style.getPropertyValue(`--mlnb-${name}`).trim();
-    return { text: tone("text"), quiet: tone("quiet"), line: tone("line"), accent: tone("accent"), best: tone("good"), base: tone("base"), back: tone("back"), font: style.fontFamily };
-  };
+  let repaint = [];
+  const numbers = () => table.columns.filter((c) => isNumber(c) && isShown(c));
 
   function drawChart() {
-    grid = null;
     const metrics = numbers().filter((c) => c.kind === "metric" && ordered.some((row) => !isMissing(c, row)));
-    if (!ordered.length || !metrics.length) return nothing("Nothing to draw: no shown run has a number.", "");
-    const goal = table.byKey.get(view.metric) ?? metrics.find((c) => c.goal) ?? metrics[0];
-    const usable = numbers().filter((c) => varying.has(c.key) || Object.hasOwn(view.brushes, c.key));
-    const words = table.columns.filter((c) => c.type !== "number" && c.kind === "param" && varying.has(c.key) && c.words.length <= 12);
-    const gated = new Set(table.header.gates.map((gate) => gate.key));
-    let axes = view.axes.filter((key) => table.byKey.has(key)).map((key) => table.byKey.get(key));
-    if (!axes.length) axes = [...words.slice(0, 3), ...usable.filter((c) => c.kind === "param"), ...usable.filter((c) => c.kind === "metric" && (gated.has(c.key) || c === goal))].slice(0, 8);
+    if (!metrics.length) return nothing("Nothing to draw: no shown run has a number.");
+    const goal = table.byKey.get(view.metric) ?? metrics.find((c) => c.goal) ?? metrics[0], time = table.byKey.get("started");
+    const usable = numbers().filter((c) => varying.has(c.key) || c.key in view.brushes), gated = table.header.gates.map((gate) => gate.key);
+    const words = table.columns.filter((c) => !isNumber(c) && c.kind === "param" && varying.has(c.key) && c.words.length <= 12);
+    let axes = columnsOf(view.axes);
+    if (!axes.length) {
+      axes = [...words.slice(0, 3), ...usable.filter((c) => c.kind === "param"),
+        ...usable.filter((c) => c.kind === "metric" && (gated.includes(c.key) || c === goal))].slice(0, 8);
+    }
     if (!axes.includes(goal)) axes.push(goal);
-    const picker = (label, value, list, call) => {
-      const pick = make("select", { "aria-label": label, onchange: () => call(pick.value) }, list.map((c) => make("option", { value: c.key }, c.name)));
-      pick.value = value.key;
-      return make("label", {}, `${label} `, pick);
-    };
-    const parallel = figure("How values lead to the metric", (canvas) => drawParallel(canvas, axes, goal));
-    const [x0, y0] = view.scatter;
-    const x = table.byKey.get(x0) ?? usable.find((c) => c.kind === "param") ?? usable[0] ?? goal, y = table.byKey.get(y0) ?? goal;
-    const scatter = figure("Two columns", (canvas) => drawScatter(canvas, x, y));
-    const time = table.byKey.get("started");
-    const best = time ? figure("Best so far", (canvas) => drawBest(canvas, goal, time)) : null;
-    const brushes = Object.keys(view.brushes);
-    main.replaceChildren(make("div", { class: "mlnb-scroll mlnb-plots", tabindex: "0", role: "region", "aria-label": "Plots" },
-      make("div", { class: "mlnb-bar" },
-        picker("Coloured by", goal, metrics, (key) => { put("metric", key); draw(); }),
-        brushes.length ? make("button", { type: "button", onclick: () => { put("brushes", {}); refresh(); } }, `Undo the brush on ${brushes.map((key) => table.byKey.get(key)?.name).join(", ")}`) : make("span", { class: "mlnb-quiet" }, "Drag along an axis to keep a part of it.")),
-      parallel.node,
-      make("div", { class: "mlnb-bar" }, make("span", {}, "Log scale:"), axes.filter((c) => c.type === "number" && ends(c)[0] > 0).map((c) => {
-        const turned = view.log_axes.includes(c.key), [low, high] = ends(c);
-        return make("button", { type: "button", "aria-pressed": String(isLog(c, low, high)), onclick: () => { put("log_axes", turned ? view.log_axes.filter((key) => key !== c.key) : [...view.log_axes, c.key]); draw(); } }, c.name);
-      })),
-      make("div", { class: "mlnb-two" },
-        make("div", {}, make("div", { class: "mlnb-bar" }, picker("Across", x, numbers(), (key) => { put("scatter", [key, y.key]); draw(); }), picker("Up", y, numbers(), (key) => { put("scatter", [x.key, key]); draw(); })), scatter.node),
-        best && make("div", {}, make("div", { class: "mlnb-bar" }, make("span", {}, `Best ${goal.name} so far, run after run`)), best.node))));
-    for (const each of [parallel, scatter, best]) each?.paint();
+    const x = table.byKey.get(view.scatter[0]) ?? usable.find((c) => c.kind === "param") ?? usable[0] ?? goal;
+    const y = table.byKey.get(view.scatter[1]) ?? goal, brushes = columnsOf(Object.keys(view.brushes));
+    repaint = [];
+    main.replaceChildren(region("Plots",
+      bar(labelled(goal, "Coloured by", (key) => { put("metric", key); draw(); }, metrics), brushes.length
+        ? button(`Undo the brush on ${brushes.map((c) => c.name).join(", ")}`, () => { put("brushes", {}); refresh(); })
+        : make("span.quiet", "Drag along an axis to keep a part of it.")),
+      figure((sheet) => drawParallel(sheet, axes, goal)),
+      bar("Log scale:", axes.filter((c) => isNumber(c) && endsOf(c, filtered)[0] > 0).map((c) => button(
+        c.name, () => { put("log_axes", flipped(view.log_axes, c.key)); draw(); }, { "aria-pressed": String(isLog(c, ...endsOf(c, filtered))) },
+      ))),
+      make("div.two",
+        make("div", bar(labelled(x, "Across", (key) => { put("scatter", [key, y.key]); draw(); }, numbers()),
+          labelled(y, "Up", (key) => { put("scatter", [x.key, key]); draw(); }, numbers())), figure((sheet) => drawScatter(sheet, x, y))),
+        time && make("div", bar(`Best ${goal.name} so far, run after run`), figure((sheet) => drawBest(sheet, goal, time))))));
+    repaint.forEach((paint) => paint());
   }
 
-  function figure(title, paint) {
-    const canvas = make("canvas", { role: "img", "aria-label": title });
-    const tip = make("div", { class: "mlnb-tip", hidden: true });
-    const node = make("figure", {}, canvas, tip);
-    const again = () => {
+  /** Make a figure; `paint` draws on a sheet and returns where runs are: [{row, x, y, text}]. */
+  function figure(paint) {
+    const canvas = make("canvas", { role: "img" }), tip = make("div.tip", { hidden: true }), node = make("figure", canvas, tip);
+    repaint.push(() => {
       const width = node.clientWidth || 600, height = node.clientHeight || 260, scale = window.devicePixelRatio || 1;
-      canvas.width = width * scale; canvas.height = height * scale;
-      const pen = canvas.getContext("2d");
-      pen.scale(scale, scale); pen.clearRect(0, 0, width, height);
-      const hits = paint({ canvas, pen, width, height, node, again });
-      canvas.onpointermove = (event) => {
-        const box = canvas.getBoundingClientRect(), px = event.clientX - box.left, py = event.clientY - box.top;
-        let near = null, far = 18 ** 2;
-        for (const hit of hits ?? []) { const d = (hit.x - px) ** 2 + (hit.y - py) ** 2; if (d < far) { far = d; near = hit; } }
+      canvas.width = width * scale;
+      canvas.height = height * scale;
+      const pen = canvas.getContext("2d"), style = getComputedStyle(root);
+      pen.scale(scale, scale);
+      const tone = Object.fromEntries(["text", "quiet", "line", "accent", "good", "base", "back"].map((name) => [name, style.getPropertyValue(`--mlnb-${name}`).trim()]));
+      const sheet = {
+        canvas, pen, width, height, tone,
+        line(points, colour, thick = 1) {
+          Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
+          pen.beginPath();
+          points.forEach(([px, py], i) => {
+            if (!Number.isNaN(py)) pen[i && !Number.isNaN(points[i - 1][1]) ? "lineTo" : "moveTo"](px, py);
+          });
+          pen.stroke();
+        },
+        dot(px, py, size, colour) { pen.beginPath(); pen.arc(px, py, size, 0, 7); pen[colour ? "stroke" : "fill"](); },
+        write(text, px, py, { align = "center", bold, colour = tone.text, room = Infinity } = {}) {
+          Object.assign(pen, { font: `${bold ? "600 11px" : "10px"} ${style.fontFamily}`, textAlign: align, fillStyle: colour, strokeStyle: tone.back, lineWidth: 3 });
+          let cut = text;
+          while (cut.length > 2 && pen.measureText(cut).width > room) cut = `${cut.slice(0, -2)}…`;
+          pen.strokeText(cut, px, py);
+          pen.fillText(cut, px, py);
+        },
+      };
+      const hits = paint(sheet) ?? [];
+      canvas.onpointermove = ({ offsetX, offsetY }) => {
+        const far = (hit) => (hit.x - offsetX) ** 2 + (hit.y - offsetY) ** 2;
+        const near = hits.reduce((best, hit) => (far(hit) < (best ? far(best) : 18 ** 2) ? hit : best), null);
         tip.hidden = !near;
-        if (near) { tip.textContent = near.text; tip.style.left = `${Math.min(near.x + 10, width - 180)}px`; tip.style.top = `${Math.max(0, near.y - 34)}px`; canvas.onclick = () => lookAt(near.row); }
-        else canvas.onclick = null;
+        canvas.onclick = near && (() => lookAt(near.row));
+        if (!near) return;
+        tip.textContent = near.text;
+        Object.assign(tip.style, { left: `${Math.min(near.x + 10, width - 180)}px`, top: `${Math.max(0, near.y - 34)}px` });
       };
       canvas.onpointerleave = () => { tip.hidden = true; };
-    };
-    const watch = new ResizeObserver(debounced(() => node.isConnected && again(), 80));
-    watch.observe(node);
-    closing.push(() => watch.disconnect());
-    return { node, paint: again };
+    });
+    sized.observe(node);
+    return node;
   }
 
-  const ends = (column) => {
+  function endsOf({ values }, rows) {
     let low = Infinity, high = -Infinity;
-    for (const row of filtered) { const v = column.values[row]; if (v < low) low = v; if (v > high) high = v; }
+    for (const row of rows) { const v = values[row]; if (v < low) low = v; if (v > high) high = v; }
     return [low, high];
-  };
+  }
 
   /** Whether an axis is logarithmic: of itself from a factor of 100 on, and otherwise if a person wants. */
-  function isLog(column, low, high) { return low > 0 && (high / low >= 100) !== view.log_axes.includes(column.key); }
+  const isLog = ({ key }, low, high) => low > 0 && (high / low >= 100) !== view.log_axes.includes(key);
 
+  /** Return where values are between two ends of an axis, its ticks [[place, text]], and what is at a place. */
   function scaleOf(column, rows, from, to) {
-    if (column.type !== "number") {
-      const used = [...new Set(Array.from(rows, (row) => column.values[row]).filter((code) => code >= 0))].sort((a, b) => column.words[a].localeCompare(column.words[b], undefined, { numeric: true }));
-      const at = new Map(used.map((code, i) => [code, used.length === 1 ? (from + to) / 2 : from + ((to - from) * i) / (used.length - 1)]));
-      return { place: (row) => at.get(column.values[row]) ?? NaN, ticks: used.map((code) => [at.get(code), column.words[code]]), invert: () => NaN };
+    let { values, words } = column, used = [];
+    if (words) {
+      const there = new Set(Array.from(rows, (row) => values[row]));
+      used = inOrder(words).filter((code) => there.has(code));
+      const rank = new Map(used.map((code, i) => [code, i]));
+      values = Array.from(values, (code) => rank.get(code) ?? NaN);
     }
-    let low = Infinity, high = -Infinity;
-    for (const row of rows) { const v = column.values[row]; if (v < low) low = v; if (v > high) high = v; }
-    if (low > high) return { place: () => NaN, ticks: [], invert: () => NaN };
-    const log = isLog(column, low, high);
-    const turn = log ? Math.log10 : (v) => v, back = log ? (v) => 10 ** v : (v) => v;
-    let [a, b] = [turn(low), turn(high)];
-    if (a === b) { a -= 0.5; b += 0.5; }
-    const at = (v) => from + ((turn(v) - a) / (b - a)) * (to - from);
-    const ticks = [];
-    if (log) for (let e = Math.floor(a); e <= b; e += 1) for (const m of b - a > 2.5 ? [1] : [1, 2, 5]) { const v = m * 10 ** e; if (v >= low && v <= high) ticks.push([at(v), formatNumber(v)]); }
-    else if (low === high) ticks.push([at(low), formatNumber(low)]);
-    else {
-      const raw = (b - a) / Math.max(2, Math.abs(to - from) / 60), unit = 10 ** Math.floor(Math.log10(raw));
-      const step = [1, 2, 5, 10].find((m) => m * unit >= raw) * unit;
-      for (let v = Math.ceil(a / step) * step; v <= b + step * 1e-9; v += step) ticks.push([at(v), column.format === "moment" ? formatMoment(v).slice(5) : formatNumber(Math.abs(v) < step * 1e-9 ? 0 : Number(v.toPrecision(10)))]);
-    }
-    return { at, place: (row) => { const v = column.values[row]; return Number.isNaN(v) ? NaN : at(v); }, ticks, invert: (pixel) => back(a + ((pixel - from) / (to - from)) * (b - a)), low, high };
+    const [low, high] = endsOf({ values }, rows), log = !words && isLog(column, low, high);
+    const turn = log ? Math.log10 : (v) => v, a = turn(low), b = turn(high);
+    const at = (v) => from + (a === b ? 0.5 + 0 * v : (turn(v) - a) / (b - a)) * (to - from); // 0 * NaN stays NaN
+    const says = (v) => (column.format === "moment" ? formatMoment(v).slice(5) : formatNumber(Number(v.toPrecision(10))));
+    const ticks = words ? used.map((code, i) => [at(i), words[code]])
+      : ticksOf(low, high, log, Math.abs(to - from) / 60).map((v) => [at(v), says(v)]);
+    const invert = (place) => { const v = a + ((place - from) / (to - from)) * (b - a); return log ? 10 ** v : v; };
+    return { at, ticks, invert, place: (row) => at(values[row]) };
   }
 
-  /** Return a colour from quiet to strong by how good a run is; one hue, so that it can be read by all. */
-  function shadeOf(goal, rows, tone) {
-    const values = Array.from(rows, (row) => goal.values[row]).filter((v) => !Number.isNaN(v)).sort((a, b) => a - b);
-    const rank = (v) => { let l = 0, h = values.length; while (l < h) { const m = (l + h) >> 1; if (values[m] < v) l = m + 1; else h = m; } return values.length > 1 ? l / (values.length - 1) : 1; };
-    return (row) => { const v = goal.values[row]; if (Number.isNaN(v)) return [0.1, tone.quiet]; const r = goal.goal === "min" ? 1 - rank(v) : rank(v); return [0.12 + 0.75 * r ** 2, tone.accent]; };
+  function ticksOf(low, high, log, count) {
+    const found = [];
+    if (low >= high) return low === high ? [low] : found;
+    if (log) {
+      for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e += 1) found.push(...(high / low > 300 ? [1] : [1, 2, 5]).map((m) => m * 10 ** e));
+      return found.filter((v) => v >= low && v <= high);
+    }
+    const raw = (high - low) / Math.max(2, count), unit = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 5, 10].find((m) => m * unit >= raw) * unit;
+    for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k += 1) found.push(k * step);
+    return found;
   }
 
-  const short = (pen, text, width) => { let cut = text; while (cut.length > 2 && pen.measureText(cut).width > width) cut = `${cut.slice(0, -2)}…`; return cut; };
+  /** Return [opacity, colour] by how good a run is: one hue, so that all can read it. */
+  function shadeOf({ values, goal }, rows, tone) {
+    const order = Array.from(rows).filter((row) => !Number.isNaN(values[row])).sort((a, b) => (goal === "min" ? values[b] - values[a] : values[a] - values[b]));
+    const rank = new Map(order.map((row, i) => [row, order.length > 1 ? i / (order.length - 1) : 1]));
+    return (row) => (rank.has(row) ? [0.12 + 0.75 * rank.get(row) ** 2, tone.accent] : [0.1, tone.quiet]);
+  }
 
-  function drawParallel({ canvas, pen, width, height, again }, axes, goal) {
-    const tone = tones(), rows = filtered, top = 34, bottom = height - 12, left = 64, right = width - 64;
-    const step = axes.length > 1 ? (right - left) / (axes.length - 1) : 0;
-    const kept = brushFilter() ?? (() => true), shade = shadeOf(goal, rows, tone), marked = new Set(chosen());
-    const scales = axes.map((c) => scaleOf(c, rows, bottom, top));
-    pen.font = `11px ${tone.font}`; pen.lineJoin = "round";
-    const sorted = Array.from(rows).sort((a, b) => shade(a)[0] - shade(b)[0]);
-    const path = (row) => {
-      pen.beginPath();
-      let pen_up = true;
-      scales.forEach((scale, i) => { const y = scale.place(row); if (Number.isNaN(y)) { pen_up = true; return; } pen[pen_up ? "moveTo" : "lineTo"](left + i * step, y); pen_up = false; });
-      pen.stroke();
-    };
-    for (const row of sorted) { const [alpha, colour] = shade(row); const on = kept(row); pen.globalAlpha = on ? alpha * (rows.length > 2000 ? 0.5 : 1) : 0.03; pen.strokeStyle = on ? colour : tone.quiet; pen.lineWidth = on ? 1.2 : 1; path(row); }
+  function drawParallel({ canvas, pen, width, height, tone, line, write }, axes, goal) {
+    const rows = filtered, top = 34, bottom = height - 12, left = 64, last = axes.length - 1;
+    const step = last ? (width - 2 * left) / last : 0, keeps = brushed(), shade = shadeOf(goal, rows, tone);
+    const scales = axes.map((c) => scaleOf(c, rows, bottom, top)), path = (row) => scales.map(({ place }, i) => [left + i * step, place(row)]);
+    pen.lineJoin = "round";
+    for (const row of [...rows].sort((a, b) => shade(a)[0] - shade(b)[0])) {
+      const [alpha, colour] = keeps(row) ? shade(row) : [0.03, tone.quiet];
+      pen.globalAlpha = alpha * (rows.length > 2000 ? 0.5 : 1);
+      line(path(row), colour, 1.2);
+    }
     pen.globalAlpha = 1;
-    for (const row of marked) { pen.strokeStyle = tone.text; pen.lineWidth = 2; path(row); }
-    if (baseline >= 0) { pen.strokeStyle = tone.base; pen.lineWidth = 2.5; pen.setLineDash([6, 3]); path(baseline); pen.setLineDash([]); }
-    axes.forEach((column, i) => {
-      const x = left + i * step;
-      pen.strokeStyle = tone.line; pen.lineWidth = 1; pen.beginPath(); pen.moveTo(x, top); pen.lineTo(x, bottom); pen.stroke();
-      pen.fillStyle = tone.text; pen.textAlign = "center"; pen.font = `600 11px ${tone.font}`;
-      pen.fillText(short(pen, column.name, Math.max(40, step - 8)), x, i % 2 && step < 70 ? 26 : 14);
-      pen.font = `10px ${tone.font}`; pen.textAlign = i === axes.length - 1 ? "left" : "right";
-      let last = Infinity;
-      for (const [y, text] of scales[i].ticks) {
-        if (Math.abs(last - y) < 11) continue;
-        last = y;
-        const at = x + (i === axes.length - 1 ? 6 : -6), drawn = short(pen, text, i === 0 || i === axes.length - 1 ? 56 : Math.max(24, step - 16));
-        pen.strokeStyle = tone.back; pen.lineWidth = 3; pen.strokeText(drawn, at, y + 3);
-        pen.fillStyle = tone.text; pen.fillText(drawn, at, y + 3);
+    for (const row of chosen()) line(path(row), tone.text, 2);
+    pen.setLineDash([6, 3]);
+    if (baseline >= 0) line(path(baseline), tone.base, 2.5);
+    pen.setLineDash([]);
+    axes.forEach(({ key, name }, i) => {
+      const px = left + i * step, { at, ticks } = scales[i], outer = i === 0 || i === last, brush = view.brushes[key];
+      line([[px, top], [px, bottom]], tone.line);
+      write(name, px, i % 2 && step < 70 ? 26 : 14, { bold: true, room: Math.max(40, step - 8) });
+      let before = Infinity;
+      for (const [py, text] of ticks) {
+        if (Math.abs(before - py) < 11) continue;
+        before = py;
+        write(text, px + (i === last ? 6 : -6), py + 3, { align: i === last ? "left" : "right", room: outer ? 56 : Math.max(24, step - 16) });
       }
-      const brush = view.brushes[column.key];
-      if (brush && scales[i].low !== undefined) {
-        const [y1, y2] = [scales[i].at(brush[1]), scales[i].at(brush[0])];
-        pen.fillStyle = tone.accent; pen.globalAlpha = 0.25; pen.fillRect(x - 7, y1, 14, Math.max(2, y2 - y1)); pen.globalAlpha = 1;
-      }
+      if (!brush) return;
+      Object.assign(pen, { fillStyle: tone.accent, globalAlpha: 0.25 });
+      pen.fillRect(px - 7, at(brush[1]), 14, Math.max(2, at(brush[0]) - at(brush[1])));
+      pen.globalAlpha = 1;
     });
     canvas.setAttribute("aria-label", `Parallel coordinates of ${axes.map((c) => c.name).join(", ")} for ${rows.length} runs; the filter box keeps a part as dragging does`);
-    canvas.onpointerdown = (event) => {
-      const box = canvas.getBoundingClientRect(), px = event.clientX - box.left, y0 = event.clientY - box.top;
-      const i = step ? Math.round((px - left) / step) : 0;
-      if (i < 0 || i >= axes.length || Math.abs(px - left - i * step) > 16 || axes[i].type !== "number") return;
-      canvas.setPointerCapture(event.pointerId);
-      const clamp = (y) => Math.max(top, Math.min(bottom, y));
-      canvas.onpointerup = (ended) => {
+    canvas.onpointerdown = ({ offsetX, offsetY: y0, pointerId }) => {
+      const i = step ? Math.round((offsetX - left) / step) : 0;
+      if (!axes[i] || Math.abs(offsetX - left - i * step) > 16 || !isNumber(axes[i])) return;
+      canvas.setPointerCapture(pointerId);
+      const value = (py) => scales[i].invert(Math.max(top, Math.min(bottom, py)));
+      canvas.onpointerup = ({ offsetY: y1 }) => {
         canvas.onpointerup = null;
-        const y1 = clamp(ended.clientY - box.top), values = [scales[i].invert(clamp(y0)), scales[i].invert(y1)].sort((a, b) => a - b);
-        const brushes = { ...view.brushes };
-        if (Math.abs(y1 - y0) < 4) delete brushes[axes[i].key]; else brushes[axes[i].key] = values;
-        put("brushes", brushes); refresh(); again();
+        const { [axes[i].key]: gone, ...brushes } = view.brushes;
+        if (Math.abs(y1 - y0) >= 4) brushes[axes[i].key] = [value(y0), value(y1)].sort((a, b) => a - b);
+        put("brushes", brushes);
+        refresh();
       };
     };
-    const last = axes.length - 1;
-    return Array.from(rows).slice(0, 3000).map((row) => ({ row, x: left + last * step, y: scales[last].place(row), text: `${nameOf(row)}: ${textOf(goal, row)}` }));
+    return rows.slice(0, 3000).map((row) => ({ row, x: left + last * step, y: scales[last].place(row), text: `${nameOf(row)}: ${textOf(goal, row)}` }));
   }
 
-  function frame(pen, tone, width, height, xs, ys, xName, yName) {
+  /** Draw runs as points over two axes; return them. */
+  function drawPoints({ canvas, pen, width, height, tone, line, dot, write }, xs, ys, names, points, says) {
     const left = 62, bottom = height - 34;
-    pen.font = `10px ${tone.font}`; pen.lineWidth = 1;
     let edge = -Infinity;
-    for (const [x, text] of xs.ticks) {
-      pen.strokeStyle = tone.line; pen.beginPath(); pen.moveTo(x, 10); pen.lineTo(x, bottom); pen.stroke();
+    for (const [px, text] of xs.ticks) {
       const half = pen.measureText(text).width / 2;
-      if (x - half < edge + 6) continue;
-      edge = x + half;
-      pen.fillStyle = tone.quiet; pen.textAlign = "center"; pen.fillText(text, x, bottom + 13);
+      line([[px, 10], [px, bottom]], tone.line);
+      if (px - half < edge + 6) continue;
+      edge = px + half;
+      write(text, px, bottom + 13, { colour: tone.quiet });
     }
-    for (const [y, text] of ys.ticks) {
-      pen.strokeStyle = tone.line; pen.beginPath(); pen.moveTo(left, y); pen.lineTo(width - 10, y); pen.stroke();
-      pen.fillStyle = tone.quiet; pen.textAlign = "right"; pen.fillText(text, left - 6, y + 3);
+    for (const [py, text] of ys.ticks) {
+      line([[left, py], [width - 10, py]], tone.line);
+      write(text, left - 6, py + 3, { align: "right", colour: tone.quiet });
     }
-    pen.fillStyle = tone.text; pen.font = `600 11px ${tone.font}`; pen.textAlign = "center";
-    pen.fillText(xName, (left + width) / 2, height - 5);
-    pen.save(); pen.translate(11, bottom / 2); pen.rotate(-Math.PI / 2); pen.fillText(short(pen, yName, bottom), 0, 0); pen.restore();
-  }
-
-  function drawScatter({ canvas, pen, width, height }, x, y) {
-    const tone = tones(), rows = ordered;
-    const xs = scaleOf(x, rows, 70, width - 18), ys = scaleOf(y, rows, height - 42, 16);
-    frame(pen, tone, width, height, xs, ys, x.name, y.name);
-    const marked = new Set(chosen());
-    const hits = [];
-    for (const row of rows) {
-      const px = xs.place(row), py = ys.place(row);
-      if (Number.isNaN(px) || Number.isNaN(py)) continue;
-      hits.push({ row, x: px, y: py, text: `${nameOf(row)}: ${textOf(x, row)}, ${textOf(y, row)}` });
-      pen.globalAlpha = rows.length > 2000 ? 0.25 : 0.6; pen.fillStyle = tone.accent;
-      pen.beginPath(); pen.arc(px, py, 3, 0, 7); pen.fill();
-      if (marked.has(row) || row === baseline) { pen.globalAlpha = 1; pen.lineWidth = 2; pen.strokeStyle = row === baseline ? tone.base : tone.text; pen.beginPath(); pen.arc(px, py, 5.5, 0, 7); pen.stroke(); }
+    write(names[0], (left + width) / 2, height - 5, { bold: true });
+    pen.save();
+    pen.translate(11, bottom / 2);
+    pen.rotate(-Math.PI / 2);
+    write(names[1], 0, 0, { bold: true, room: bottom });
+    pen.restore();
+    const marked = new Set([...chosen(), baseline]), hits = points.filter(({ x, y }) => !Number.isNaN(x + y));
+    for (const { row, x, y } of hits) {
+      Object.assign(pen, { fillStyle: tone.accent, globalAlpha: hits.length > 2000 ? 0.25 : 0.6 });
+      dot(x, y, 3);
+      Object.assign(pen, { globalAlpha: 1, lineWidth: 2, strokeStyle: row === baseline ? tone.base : tone.text });
+      if (marked.has(row)) dot(x, y, 5.5, true);
     }
-    pen.globalAlpha = 1;
-    canvas.setAttribute("aria-label", `${y.name} over ${x.name}, ${hits.length} runs`);
+    canvas.setAttribute("aria-label", says);
     return hits;
   }
 
-  function drawBest({ canvas, pen, width, height }, goal, time) {
-    const tone = tones(), found = bestSoFar(table, ordered, goal, time);
-    if (!found.length) return [];
-    const from = 70, to = width - 18, ys = scaleOf(goal, found.map(({ row }) => row), height - 42, 16);
-    const at = (i) => (found.length === 1 ? (from + to) / 2 : from + ((to - from) * i) / (found.length - 1));
-    const count = Math.min(6, found.length), ticks = Array.from({ length: count }, (_, k) => Math.round((k * (found.length - 1)) / Math.max(1, count - 1)));
-    frame(pen, tone, width, height, { ticks: ticks.map((i) => [at(i), String(i + 1)]) }, ys, "run", goal.name);
-    pen.fillStyle = tone.accent; pen.globalAlpha = found.length > 2000 ? 0.2 : 0.5;
-    const hits = found.map(({ row }, i) => { const y = ys.place(row); pen.beginPath(); pen.arc(at(i), y, 2.5, 0, 7); pen.fill(); return { row, x: at(i), y, text: `${nameOf(row)}: ${textOf(goal, row)}` }; });
-    pen.globalAlpha = 1; pen.strokeStyle = tone.best; pen.lineWidth = 2; pen.beginPath();
-    let level = null;
-    found.forEach(({ row, value, best }, i) => {
-      const y = value === best ? ys.place(row) : level;
-      if (level === null) pen.moveTo(at(i), y); else { pen.lineTo(at(i), level); pen.lineTo(at(i), y); }
-      level = y;
-    });
-    pen.stroke();
-    canvas.setAttribute("aria-label", `Best ${goal.name} so far over ${found.length} runs: ${formatNumber(found.at(-1).best)}`);
+  function drawScatter(sheet, x, y) {
+    const { width, height } = sheet, xs = scaleOf(x, ordered, 70, width - 18), ys = scaleOf(y, ordered, height - 42, 16);
+    const points = Array.from(ordered, (row) => ({ row, x: xs.place(row), y: ys.place(row), text: `${nameOf(row)}: ${textOf(x, row)}, ${textOf(y, row)}` }));
+    return drawPoints(sheet, xs, ys, [x.name, y.name], points, `${y.name} over ${x.name}, ${points.length} runs`);
+  }
+
+  function drawBest(sheet, goal, time) {
+    const found = bestSoFar(table, ordered, goal, time), { width, height, tone } = sheet, many = found.length - 1;
+    if (many < 0) return [];
+    const ys = scaleOf(goal, found.map(({ row }) => row), height - 42, 16);
+    const at = (i) => 70 + (width - 88) * (many ? i / many : 0.5), count = Math.min(5, many);
+    const ticks = Array.from({ length: count + 1 }, (_, k) => Math.round((k * many) / (count || 1))).map((i) => [at(i), String(i + 1)]);
+    const points = found.map(({ row }, i) => ({ row, x: at(i), y: ys.place(row), text: `${nameOf(row)}: ${textOf(goal, row)}` }));
+    const hits = drawPoints(sheet, { ticks }, ys, ["run", goal.name], points, `Best ${goal.name} so far over ${found.length} runs: ${formatNumber(found[many].best)}`);
+    const levels = found.map(({ best }) => ys.at(best));
+    sheet.line(levels.flatMap((y, i) => [[at(i), levels[Math.max(0, i - 1)]], [at(i), y]]), tone.good, 2);
     return hits;
   }
 
   // ------------------------------------------------ life
+  const painted = debounced(() => view.tab === "chart" && root.isConnected && repaint.forEach((paint) => paint()), 80);
+  const sized = new ResizeObserver((entries) => {
+    root.classList.toggle("mlnb-narrow", root.clientWidth <= NARROW);
+    if (entries.some(({ target: { tagName } }) => tagName === "FIGURE")) painted();
+    else layOut();
+  });
   const stop = [
-    host.on("data", () => { const hold = grid?.box.scrollTop; load(); grid && (grid.bestOf = null); refresh(); if (hold && grid) grid.box.scrollTop = hold; }),
-    host.on("live", () => { refresh(); if (!timer) follow(); }),
+    host.on("data", () => { load(); refresh(); }),
+    host.on("live", () => { message = null; refresh(); follow(); }),
     ...Object.keys(VIEW).map((name) => host.on(name, () => {
       const value = host.get(name);
       if (value === undefined || JSON.stringify(value) === JSON.stringify(view[name])) return;
@@ -1194,95 +1169,118 @@ export function mount(root, host) {
       refresh();
     })),
   ];
-  const themed = new MutationObserver(() => view.tab === "chart" && draw());
+  const themed = new MutationObserver(painted);
   themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-  const sized = new ResizeObserver(() => root.classList.toggle("mlnb-narrow", root.clientWidth <= NARROW));
-  sized.observe(root);
-  const outside = (event) => { if (chooser.open && !chooser.contains(event.target)) chooser.open = false; };
+  const outside = (event) => { if (!chooser.contains(event.target)) chooser.open = false; };
   document.addEventListener("pointerdown", outside);
 
   load();
   root.classList.toggle("mlnb-narrow", root.clientWidth > 0 && root.clientWidth <= NARROW);
   refresh();
+  sized.observe(root);
   follow();
   return () => {
-    clearTimeout(timer); themed.disconnect(); sized.disconnect();
+    clearTimeout(timer);
+    themed.disconnect();
+    sized.disconnect();
     document.removeEventListener("pointerdown", outside);
-    for (const end of [...stop, ...closing]) end?.();
+    root.removeEventListener("keydown", own);
+    stop.forEach((end) => end());
     root.replaceChildren();
   };
 }
 
 // ---------------------------------------------------------------- the pipeline, for a side bar
 
+const STAGES = {
+  fresh: ["✓", "pass", "up to date"], stale: ["≠", "inconclusive", "stale"], running: ["…", "inconclusive", "running"],
+  failed: ["✗", "fail", "failed"], never: ["·", "not-judged", "never run"],
+};
+
 /** Show the stages: which are stale, what they gave last, their reports; return what takes it away. */
 export function mountPipeline(root, { ask, open }) {
   root.classList.add("mlnb-compare", "mlnb-narrow", "mlnb-pipeline");
-  const list = make("ol", { class: "mlnb-stages" }), note = make("p", { class: "mlnb-quiet", role: "status" }, "Asking Python…");
+  const list = make("ol.stages"), note = make("p.quiet", { role: "status" }, ASKING);
   let timer = null, gone = false;
-  const again = make("button", { type: "button", onclick: () => look() }, "Look again");
-  root.replaceChildren(make("div", { class: "mlnb-bar" }, make("h3", {}, "Pipeline"), again), note, make("div", { class: "mlnb-scroll", tabindex: "0", role: "region", "aria-label": "Stages" }, list));
-  const SIGNS = { fresh: ["✓", "pass", "up to date"], stale: ["≠", "inconclusive", "stale"], running: ["…", "inconclusive", "running"], failed: ["✗", "fail", "failed"], never: ["·", "not-judged", "never run"] };
+  root.replaceChildren(bar(make("h3", "Pipeline"), button("Look again", look)), note, region("Stages", list));
+  const say = (text, look_) => { if (!gone) { note.className = `mlnb-${look_}`; note.textContent = text; } };
+  const fail = (error) => say(error.message, "fault");
+  function line({ name, state, why, figures = [], report }) {
+    const [sign, tone, says] = STAGES[state] ?? STAGES.never;
+    const run = (event) => {
+      event.target.disabled = true;
+      ask("run", { stage: name }).then(({ words }) => { say(words.join(" "), "quiet"); look(); }, fail);
+    };
+    return make("li",
+      make("div", make(`span.${tone}`, { role: "img", label: says, title: says }, sign), " ", make("b", make("bdi", name)), make("small.quiet", ` ${says}${why ? `: ${why}` : ""}`)),
+      figures.length > 0 && make("div.quiet.figures", figures.map(([of, value]) => make("span", `${of} `, make("b", typeof value === "number" ? formatNumber(value) : String(value))))),
+      bar(report && link(open(report), "Open report"), button("Run", run, { disabled: state === "running", label: `Run stage ${name}` })));
+  }
   function look() {
     clearTimeout(timer);
     ask("pipeline").then(({ stages, words }) => {
       if (gone) return;
-      note.className = "mlnb-quiet"; note.textContent = words ?? "";
-      list.replaceChildren(...stages.map((stage) => {
-        const [sign, tone, says] = SIGNS[stage.state] ?? SIGNS.never;
-        return make("li", {}, make("div", {}, make("span", { class: `mlnb-${tone}`, role: "img", "aria-label": says, title: says }, sign), " ", make("b", {}, make("bdi", {}, stage.name)),
-          make("small", { class: "mlnb-quiet" }, ` ${says}${stage.why ? `: ${stage.why}` : ""}`)),
-        stage.figures?.length ? make("div", { class: "mlnb-quiet mlnb-figures" }, stage.figures.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, typeof value === "number" ? formatNumber(value) : String(value))))) : null,
-        make("div", { class: "mlnb-bar" }, stage.report ? link(open(stage.report), "Open report") : null,
-          make("button", { type: "button", disabled: stage.state === "running", "aria-label": `Run stage ${stage.name}`, onclick: (event) => { event.target.disabled = true; ask("run", { stage: stage.name }).then(({ words: said }) => { note.textContent = said.join(" "); look(); }, fail); } }, "Run")));
-      }));
-      if (stages.some((stage) => stage.state === "running")) timer = setTimeout(look, 1500);
+      if (words || note.textContent === ASKING) say(words ?? "", "quiet");
+      refill(list, ...stages.map(line));
+      if (stages.some(({ state }) => state === "running")) timer = setTimeout(look, 1500);
     }, fail);
   }
-  function fail(error) { if (!gone) { note.className = "mlnb-fault"; note.textContent = error.message; } }
   look();
   return () => { gone = true; clearTimeout(timer); root.replaceChildren(); };
 }
 
 // ---------------------------------------------------------------- hosts
 
+/** Return who listens to what, by name: on(name, call) returns what ends it; tell(name) calls all. */
+function listeners() {
+  const ears = new Map();
+  return {
+    tell: (name) => ears.get(name)?.forEach((call) => call()),
+    on(name, call) {
+      ears.set(name, (ears.get(name) ?? new Set()).add(call));
+      return () => ears.get(name).delete(call);
+    },
+  };
+}
+
 /** Return a host around an anywidget model: Python's object is its other end. */
 export function notebookHost(model) {
-  const waiting = new Map(), ears = new Map();
+  const waiting = new Map(), { tell, on } = listeners(), turns = new Map();
   let number = 0, live = false;
-  const told = (name) => { for (const call of ears.get(name) ?? []) call(); };
-  const heard = (content) => {
-    if (content.kind === "here") { live = true; told("live"); return; }
-    const asked = waiting.get(content.id);
-    if (!asked) return;
+  const hear = (event, call) => { turns.set(event, call); model.on(event, call); };
+  hear("msg:custom", (content) => {
+    if (content.kind === "here") { live = true; tell("live"); return; }
+    const [resolve, reject] = waiting.get(content.id) ?? [];
     waiting.delete(content.id);
-    if (content.ok) asked[0](content.result); else asked[1](new Error(content.message));
-  };
-  model.on("msg:custom", heard);
-  const changed = () => told("data");
-  model.on("change:_taken", changed);
-  const traits = new Map();
+    if (content.ok) resolve?.(content.result);
+    else reject?.(new Error(content.message));
+  });
+  // The kernel was restarted, or is gone: nothing that was asked will be answered.
+  hear("comm_live_update", () => {
+    if (!live) return;
+    live = false;
+    for (const [, reject] of waiting.values()) reject(new Error("Python is gone: run the cell again."));
+    waiting.clear();
+    tell("live");
+  });
+  hear("change:_taken", () => tell("data"));
   return {
-    name: "notebook",
-    get live() { return live; },
+    name: "notebook", get live() { return live; },
     data: () => ({ header: model.get("_header"), buffers: model.get("_buffers") }),
     get: (name) => model.get(name),
     set: (name, value) => { model.set(name, value); model.save_changes(); },
     on(name, call) {
-      if (!ears.has(name)) ears.set(name, new Set());
-      ears.get(name).add(call);
-      if (!["data", "live"].includes(name) && !traits.has(name)) { const turn = () => told(name); traits.set(name, turn); model.on(`change:${name}`, turn); }
-      return () => ears.get(name).delete(call);
+      if (!["data", "live"].includes(name) && !turns.has(`change:${name}`)) hear(`change:${name}`, () => tell(name));
+      return on(name, call);
     },
     call: (verb, words) => new Promise((resolve, reject) => {
       if (!live) { reject(new Error("Python does not answer: run the cell again.")); return; }
-      number += 1;
-      const id = `${number}-${Math.random().toString(36).slice(2)}`;
+      const id = `${(number += 1)}-${Math.random().toString(36).slice(2)}`;
       waiting.set(id, [resolve, reject]);
       model.send({ kind: "ask", id, verb, words });
     }),
     greet: () => model.send({ kind: "hello" }),
-    close: () => { model.off("msg:custom", heard); model.off("change:_taken", changed); for (const [name, turn] of traits) model.off(`change:${name}`, turn); },
+    close: () => { for (const [event, call] of turns) model.off(event, call); },
   };
 }
 
@@ -1295,22 +1293,23 @@ export function reportHost(header, buffers, first = {}) {
     get: (name) => kept[name],
     set: (name, value) => { kept[name] = value; },
     on: () => () => {},
-    call: (verb, { run } = {}) => (verb === "details" && header.details?.[run] ? Promise.resolve(header.details[run])
-      : Promise.reject(new Error("This page was saved; it has no more than it shows."))),
+    call: async (verb, { run } = {}) => {
+      if (verb === "details" && header.details?.[run]) return header.details[run];
+      throw new Error("This page was saved; it has no more than it shows.");
+    },
   };
 }
 
 /** Return a host that asks a Jupyter server: { state() -> {header, buffers}, ask(verb, words), open(report) }. */
 export function serverHost({ state, ask, open }, first, view, keep) {
-  const ears = new Set();
+  const { tell, on } = listeners();
   let now = first;
-  const renew = async () => { now = await state(); for (const call of ears) call(); };
   return {
-    name: "lab", live: true, renew, open,
+    name: "lab", live: true, open, on,
+    renew: async () => { now = await state(); tell("data"); },
     data: () => now,
     get: (name) => view[name],
     set: (name, value) => { view[name] = value; keep(view); },
-    on: (name, call) => { if (name === "data") ears.add(call); return () => ears.delete(call); },
     call: (verb, words) => ask(verb, words ?? {}),
   };
 }
@@ -1323,9 +1322,7 @@ export function separate(body) {
   let at = 8 + 4 * count;
   for (let i = 0; i < count; i += 1) {
     at += -at & 7;
-    const size = view.getUint32(8 + 4 * i, true);
-    parts.push(body.slice(at, at + size));
-    at += size;
+    parts.push(body.slice(at, at += view.getUint32(8 + 4 * i, true)));
   }
   return { header: JSON.parse(new TextDecoder().decode(parts[0])), buffers: parts.slice(1) };
 }
@@ -1335,8 +1332,7 @@ export const fromBase64 = (text) => Uint8Array.from(atob(text), (sign) => sign.c
 
 /** Be anywidget's render. */
 function render({ model, el }) {
-  const host = notebookHost(model);
-  const inside = document.createElement("div");
+  const host = notebookHost(model), inside = document.createElement("div");
   el.append(inside);
   const end = mount(inside, host);
   host.greet();
