@@ -55,6 +55,25 @@ def add_commands(add: Add) -> None:
         "--to", type=Path, default=Path("kubernetes"), metavar="DIR", help="(default %(default)s)"
     )
 
+    alerts = add("alerts", _alerts, "Write rules for Prometheus and a dashboard for Grafana.")
+    alerts.add_argument(
+        "--to", type=Path, default=Path("monitoring"), metavar="DIR", help="(default %(default)s)"
+    )
+    alerts.add_argument(
+        "--max-errors",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the answers that may fail (default %(default)s)",
+    )
+    alerts.add_argument(
+        "--max-p99",
+        type=float,
+        default=100.0,
+        metavar="MS",
+        help="milliseconds of 99 in 100 answers (default %(default)s)",
+    )
+
     load = add("loadtest", _loadtest, "Send requests as users would, and judge the answers.")
     load.add_argument(
         "url",
@@ -186,6 +205,22 @@ def _serve(options: argparse.Namespace) -> int:
         workers=options.workers,
         insecure=options.insecure,
     )
+
+
+def _alerts(options: argparse.Namespace) -> int:
+    from mlnb import files
+    from mlnb.deploy import monitoring
+
+    made = {
+        monitoring.RULES: monitoring.rules(
+            errors=options.max_errors, latency=options.max_p99 / 1000
+        ),
+        monitoring.DASHBOARD: monitoring.dashboard(),
+    }
+    for name, text in made.items():
+        files.write_text(options.to / name, text)
+        print(f"wrote {options.to / name}")
+    return 0
 
 
 def _loadtest(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlnb.deploy import kustomize, rules
+from mlnb.deploy import kustomize, monitoring, rules
 from mlnb.deploy.context import PORT, USER, WRITABLE, slug, template
 from mlnb.deploy.errors import DeployError
 from mlnb.errors import did_you_mean
@@ -142,7 +142,8 @@ def render(cluster: Cluster, environment: str, image: str) -> dict[str, str]:
     kserve = cluster.strategy == "kserve"
     parts = ("inferenceservice",) if kserve else _ROLLOUT if rollout else _ROLLING
     if cluster.monitoring and not kserve:
-        parts = (*parts, "servicemonitor")
+        parts = (*parts, "prometheusrule", "servicemonitor")
+        values["alerts"] = monitoring.rules(errors=cluster.errors, latency=cluster.latency)
     values["resources"] = [f"{part}.yaml" for part in sorted(parts)]
     values["kserve"] = kserve
     files = {f"base/{part}.yaml": template(f"base/{part}.yaml.j2").render(values) for part in _BASE}

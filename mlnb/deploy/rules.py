@@ -61,6 +61,9 @@ def queries(documents: Iterable[Document]) -> list[tuple[str, str]]:
 def query_faults(found: Sequence[tuple[str, str]]) -> list[str]:
     """Return which queries cannot be read: by promtool where it is installed, else by brackets."""
     if shutil.which("promtool"):
+        # All at once is quicker, but does not say which it is.
+        if found and not _refused([query for _, query in found]):
+            return []
         return [fault for where, query in found for fault in _asked(where, query)]
     return [
         f"{where}: its brackets or quotes do not close: {query}"
@@ -70,18 +73,26 @@ def query_faults(found: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _asked(where: str, query: str) -> Iterator[str]:
+    if said := _refused([query]):
+        yield f"{where}: promtool refuses the query {query}: {said}"
+
+
+def _refused(queries: Sequence[str]) -> str:
+    """Return what promtool says against queries; empty if it takes them all."""
     import json
 
-    rule = {"record": "mlnb:query", "expr": _ARGUMENT.sub("argument", query)}
+    rules = [
+        {"record": f"mlnb:query{number}", "expr": _ARGUMENT.sub("argument", query)}
+        for number, query in enumerate(queries)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rules.yaml")
-        file.write_text(json.dumps({"groups": [{"name": "queries", "rules": [rule]}]}))
+        file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
         done = subprocess.run(
             ["promtool", "check", "rules", str(file)], capture_output=True, text=True
         )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        yield f"{where}: promtool refuses the query {query}: {said[-1].strip() if said else ''}"
+    said = (done.stderr or done.stdout).strip().splitlines()
+    return (said[-1].strip() if said else "it fails") if done.returncode else ""
 
 
 def _closes(query: str) -> bool:

@@ -17,6 +17,7 @@ OWNER = ROLES[-1]
 RULES: Mapping[str, str] = {
     # What happens in one's own checkout only, anyone may do who has one.
     "add": "",
+    "alerts": "",
     "code": "",
     "gate": "",
     "image": "",
