@@ -1,8 +1,11 @@
-"""Decisions that are killed, and whose system calls fail, at every system call that changes files.
+"""Decisions that are killed, and whose system calls fail, at every system call that changes files;
+and, with ``--together``, decisions of 8 processes at once.
 
     python benchmarks/promotions.py [--acts promote rollback approve] [--step 1]
+    python benchmarks/promotions.py --together [0 5] [--each 25]
 
-Judging is left out where a decision is killed or fails: it writes nothing of the state. Prints
+Judging is left out where a decision is killed or fails, or many promote: it takes long, and writes
+nothing of the state. All else is real: git, SQLite, signing, the store, the published file. Prints
 figures as JSON, and ends with 1 if one is not what it must be.
 """
 
@@ -22,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import promotion_acts as acts
+import promotion_crowd as crowd
 from nursery import Nursery
 from promoted import published, state_of
 
@@ -39,12 +43,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--acts", nargs="+", default=["promote", "rollback", "approve"])
     parser.add_argument("--step", type=int, default=1, help="only each so-manieth system call")
+    parser.add_argument(
+        "--together", nargs="*", type=int, metavar="N",
+        help="8 processes at once, no kills; a rollback after N promotions of each: 0, never, and 5",
+    )  # fmt: skip
+    parser.add_argument("--each", type=int, default=25, help="promotions of each of them")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _alone(folder)
         second, third, split = _projects(folder)
-        found: dict[str, Any] = {"seconds": split}
+        if options.together is not None:
+            found = _together(second, folder, options.each, options.together or [0, 5])
+            print(json.dumps(found, indent=2))
+            return int(any(trial["faults"] for trial in found.values()))
+        found = {"seconds": split}
         with Nursery("promotion_acts", folder) as nursery:
             for act in options.acts:
                 source = second if act == "promote" else third
@@ -84,6 +97,23 @@ def _projects(folder: Path) -> tuple[Path, Path, dict[str, float]]:
     done = time.perf_counter()
     split = {"judging alone": judged - began, "promotion with judging": done - judged}
     return second, third, {name: round(each, 3) for name, each in split.items()}
+
+
+def _together(source: Path, folder: Path, each: int, backs: list[int]) -> dict[str, Any]:
+    """Let 8 processes promote, and roll back so often; return what came of it."""
+    found = {}
+    with Nursery("promotion_crowd", folder) as nursery:
+        nursery.call("prepare", str(source))
+        for back in backs:
+            name = f"a rollback after {back} promotions" if back else "promotions only"
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            root = Path(shutil.copytree(source, folder / f"together{back}"))
+            histories = folder / f"histories{back}"
+            histories.mkdir()
+            began = time.perf_counter()
+            found[name] = crowd.together(nursery, root, histories, 8, each, back)
+            found[name]["seconds"] = round(time.perf_counter() - began, 1)
+    return found
 
 
 def _trials(nursery: Nursery, act: str, source: Path, root: Path, step: int) -> dict[str, Any]:

@@ -209,10 +209,11 @@ def test_again_is_no_change(second: Path, copied: Any, capsys: pytest.CaptureFix
     ]
 
 
+@pytest.mark.parametrize("back", [False, True])
 def test_a_move_behind_the_decision_is_a_conflict(
-    second: Path, copied: Any, monkeypatch: pytest.MonkeyPatch
+    back: bool, second: Path, copied: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between judging and moving somebody else moved: nothing is moved, nothing published."""
+    """Between judging and moving somebody else moved, and perhaps back: nothing is moved then."""
     root = copied(second)
     state, signed = state_of(root), trust.sign
     number = state.register(
@@ -221,12 +222,15 @@ def test_a_move_behind_the_decision_is_a_conflict(
 
     def sign(*given: Any) -> bytes:
         state.move("production", number, expected=1, kind="promote", who="eve", reason="first")
+        if back:
+            state.move("production", 1, expected=number, kind="rollback", who="eve", reason="no")
         return signed(*given)
 
     monkeypatch.setattr(trust, "sign", sign)
     before = (root / PRODUCTION).read_bytes()
     kept = set((root / ".mlnb/statements").iterdir())
-    with pytest.raises((ConflictError, PromotionError)):
+    told = "production has another statement" if back else "production is at version 2, not at"
+    with pytest.raises(ConflictError, match=told):
         promotion.promote(find(), "production", reason="better")
     assert (root / PRODUCTION).read_bytes() == before
     assert set((root / ".mlnb/statements").iterdir()) == kept

@@ -170,11 +170,7 @@ def end_rollout(
     asked = moves.begin(project, verb, environment, reason)
     state, current = asked.state, asked.current
     said = publish.published(project, environment)
-    if (
-        said is None
-        or not said.strategy.get("from")
-        or publish.digest(project, environment) != follows
-    ):
+    if said is None or not said.strategy.get("from") or asked.follows != follows:
         raise ConflictError(
             f"that roll-out in {environment} is over",
             where=publish.file_of(environment),
@@ -198,7 +194,7 @@ def end_rollout(
         Draft(found, bundle, verdict, found.candidate, found.commit),
         approvers=said.approvers if good else (),
         previous=said.previous if good else None,
-        follows=follows,
+        again=good,
     )
     return _decided(asked, entry)
 

@@ -32,6 +32,8 @@ class Asked:
         state: of the project.
         environment: that is to be moved.
         current: version that it is at; None for none.
+        seen: what is published of it, None for nothing, and ``follows`` the digest of that file:
+            the decision is on these, and holds only while they do.
         person: who asks, ``signer`` the key of theirs, and ``reason`` why.
         demands: what the environment asks for.
         notes: what was mended on the way.
@@ -41,6 +43,8 @@ class Asked:
     state: State
     environment: str
     current: int | None
+    seen: trust.Statement | None
+    follows: str
     person: Person
     signer: Ed25519PrivateKey
     reason: str
@@ -73,8 +77,10 @@ def begin(
     signer = allowed.signer(project, person)
     state = open_state(locate(project))
     notes = tuple(publish.mend(project, state)) if mend else ()
-    current = _agreed(project, state, environment)
-    return Asked(project, state, environment, current, person, signer, reason, demands, notes)
+    current, seen, follows = _agreed(project, state, environment)
+    return Asked(
+        project, state, environment, current, seen, follows, person, signer, reason, demands, notes
+    )
 
 
 def move(
@@ -85,7 +91,7 @@ def move(
     approvers: tuple[str, ...] = (),
     strategy: Mapping[str, Any] | None = None,
     previous: int | None = None,
-    follows: str = "",
+    again: bool = False,
 ) -> Entry:
     """Sign, keep what was signed, and move the alias; return the row.
 
@@ -96,7 +102,7 @@ def move(
         approvers: who agreed.
         strategy: how it is rolled out.
         previous: version that is said to have run before; by default the present one.
-        follows: statement that this one ends, if it ends a roll-out.
+        again: whether the environment may be at that version already, to complete a roll-out.
 
     Raises:
         ConflictError: somebody else moved it meanwhile.
@@ -104,13 +110,11 @@ def move(
     """
     project, state, environment = asked.project, asked.state, asked.environment
     head = state.head()
-    known = asked.current is not None or (project.home / publish.file_of(environment)).exists()
-    seen = publish.seen(project, state, environment) if known else None
     told = draft.bundle.manifest
     statement = trust.Statement(
         environment=environment,
         version=draft.version.number,
-        counter=(seen.counter if seen else 0) + 1,
+        counter=(asked.seen.counter if asked.seen else 0) + 1,
         bundle=draft.bundle.digest,
         candidate=draft.candidate,
         commit=draft.commit,
@@ -138,7 +142,8 @@ def move(
             reason=asked.reason,
             verdict=draft.verdict,
             statement=digest,
-            follows=follows,
+            follows=asked.follows if asked.current is not None else "",
+            again=again,
         )
     except ConflictError:
         # After another error it may be needed: a disk can fail when the row is already written.
@@ -158,23 +163,35 @@ def said(version: int | None) -> str:
     return "no version" if version is None else f"version {version}"
 
 
-def _agreed(project: Project, state: State, environment: str) -> int | None:
+def _agreed(
+    project: Project, state: State, environment: str
+) -> tuple[int | None, trust.Statement | None, str]:
     """Return the version that the environment is at, if what is published here says so, too.
+
+    Returns:
+        The version, the statement, and the digest of its file.
 
     Raises:
         PromotionError: another one is published.
         TrustError: what is published cannot be trusted.
     """
-    current = state.aliases().get(environment)
-    here = None
-    if current is not None or (project.root / publish.file_of(environment)).exists():
-        found = publish.seen(project, state, environment)
-        here = found.version if found else None
+    # The digest first: should the file be replaced now, it is that of an older statement, which
+    # the state does not take as the last.
+    digest = publish.digest(project, environment)
+    move = publish.last_moves(state).get(environment)
+    current = move.version if move else None
+    found = publish.seen(project, state, environment) if move or digest else None
+    here = found.version if found else None
+    other = ""
     if here != current:
+        other = f"names {said(here)}, but the state has {said(current)}"
+    elif move and move.statement != digest:
+        other = f"is not the statement that the state has of {said(current)}"
+    if other:
         raise PromotionError(
-            f"names {said(here)}, but the state has {said(current)}",
+            other,
             where=publish.file_of(environment),
             remedy="`git pull` the statement, or share the state: `state` in [tool.mlnb]."
             " `mlnb doctor` tells more.",
         )
-    return current
+    return current, found, digest

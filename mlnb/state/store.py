@@ -88,6 +88,7 @@ class State:
         verdict: str = "",
         statement: str = "",
         follows: str = "",
+        again: bool = False,
     ) -> Entry:
         """Move ``alias`` to ``version``, if it is where it is expected.
 
@@ -97,8 +98,9 @@ class State:
                 a version is signed anew.
             verdict: digest of the verdict that it is done on.
             statement: digest of the signed statement that publishes it.
-            follows: statement of the alias's last move, where another one must not be overtaken;
-                with it a roll-out can be completed, which promotes a version where it is.
+            follows: statement of the alias's last move, where another one must not be overtaken:
+                the alias may have left its version meanwhile, and come back.
+            again: whether it may be promoted to where it is, which completes a roll-out.
 
         Raises:
             ConflictError: the alias is somewhere else.
@@ -120,7 +122,7 @@ class State:
                     where=self.place,
                     remedy=f"Look at `mlnb history --to {alias}`, and decide again.",
                 )
-            if not (follows and kind == "promote" and current == version):
+            if not (again and kind == "promote" and current == version):
                 self._direct(alias, current, version, kind)
             return self._append(
                 connection, kind, who, alias=alias, version=version, previous=current,
