@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import http.server
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -122,6 +124,50 @@ def test_promotion_is_planned_decided_and_told(project: Any) -> None:
     ]
     say(project, "rollback", environment="production", version=1, reason="worse")
     assert state(project)["environments"][0]["version"] == 1
+
+
+def test_a_roll_out_is_told_while_it_goes_on(project: Any) -> None:
+    """Share, requests, failures and the verdict so far, as the server says; else nothing."""
+    change = promotion.promote(project, "production", reason="better", strategy="canary")
+    said = promotion.publish.published(project, "production")
+    stable, candidate = {"requests": 900, "failures": 1}, {"requests": 40, "failures": 40}
+    rollout = {
+        "digest": change.bundle,
+        "tripped": False,
+        "why": "",
+        "share": 0.05,
+        "step": 0,
+        "counts": {"stable": stable, "candidate": candidate},
+    }
+    told = {"statement": said.counter, "rollout": rollout}
+
+    class Stand(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Stand)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = project.state / "serving" / "production"
+    folder.mkdir(parents=True)
+    address = f"http://127.0.0.1:{server.server_port}"
+    file = folder / f"server-{server.server_port}.json"
+    file.write_text(json.dumps({"pid": os.getpid(), "address": address}))
+    found = say(project, "rollout")
+    (each,) = found["rollouts"]
+    assert found["versions"] == {"production": 2}
+    assert (each["version"], each["share"], each["requests"], each["failures"]) == (2, 0.05, 40, 40)
+    assert each["verdict"] == "rollback" and "all of its 40 requests failed" in each["words"]
+    candidate["failures"] = 0
+    assert say(project, "rollout")["rollouts"][0]["verdict"] == "hold"
+    del rollout["counts"]
+    assert say(project, "rollout")["rollouts"] == []
+    server.shutdown()
+    server.server_close()
+    assert say(project, "rollout")["rollouts"] == []
 
 
 @pytest.mark.parametrize(

@@ -141,14 +141,14 @@ def table(project: Project, *, anew: bool = False) -> Table:
     for row, text in enumerate(told):
         for rule, verdict in _rules(text).items():
             gates.setdefault(rule, [""] * count)[row] = verdict
-    places, problems = _places(project)
+    there, problems = places(project)
     return Table(
         runs,
         metrics,
         params,
         [VERDICTS.get(each or "", "") for each in said],
         gates,
-        places,
+        there,
         problems,
     )
 
@@ -185,26 +185,27 @@ def _rules(text: str | None) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def _places(project: Project) -> tuple[list[Place], list[str]]:
-    places, problems = [], []
+def places(project: Project) -> tuple[list[Place], list[str]]:
+    """Return what environments run, and why others could not be read."""
+    found, problems = [], []
     for path in sorted((project.home / "deployments").glob("*.json")):
         if path.stem == "test-sets":
             continue
         try:
-            found = publish.published(project, path.stem)
+            said = publish.published(project, path.stem)
         except MlnbError as error:
             problems.append(str(error))
             continue
-        if found:
-            places.append(
+        if said:
+            found.append(
                 Place(
-                    found.environment,
-                    found.version,
-                    found.candidate,
-                    found.bundle,
-                    found.at,
-                    found.by,
-                    found.reason,
+                    said.environment,
+                    said.version,
+                    said.candidate,
+                    said.bundle,
+                    said.at,
+                    said.by,
+                    said.reason,
                 )
             )
-    return places, problems
+    return found, problems

@@ -39,16 +39,18 @@ class Local:
         port: to listen on.
         workers: how many processes serve.
         token: for the server's admin routes; empty for none.
+        patience: seconds in which it must answer.
     """
 
     name = "local"
 
     def __init__(
         self, project: Project, environment: str, *, port: int = 8080, workers: int = 1,
-        token: str = "",
+        token: str = "", patience: float = 30.0,
     ) -> None:  # fmt: skip
         self._project, self._environment = project, environment
         self._port, self._workers, self._token = port, workers, token
+        self._patience = patience
         self.folder = project.state / "serving" / environment
         self.log = self.folder / "serve.log"
 
@@ -178,7 +180,7 @@ class Local:
         if self._token:
             asked.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with _DIRECT.open(asked, timeout=30) as answer:
+            with _DIRECT.open(asked, timeout=self._patience) as answer:
                 data = answer.read()
             return json.loads(data) if data else None
         except urllib.error.HTTPError as error:

@@ -82,9 +82,14 @@ class Comparison(anywidget.AnyWidget):  # type: ignore[misc] # anywidget's base 
             result = service.answer(self._project, asked)
         except MlnbError as error:
             return told | {"ok": False, "message": str(error)}
-        if content.get("verb") in service.DEEDS:
+        if content.get("verb") in service.DEEDS or self._is_old(result):
             self.refresh()
         return told | {"ok": True, "result": result}
+
+    def _is_old(self, result: Mapping[str, Any]) -> bool:
+        """Whether somebody else promoted something since what is shown was read."""
+        shown = {each["name"]: each["version"] for each in self._header["environments"]}
+        return any(shown.get(name) != now for name, now in result.get("versions", {}).items())
 
     def _repr_mimebundle_(self, **more: Any) -> Any:
         """Return the widget, and beside it a plain table for where no widget can be."""

@@ -15,11 +15,12 @@ from typing import Any
 from mlnb import comparison, people, promotion
 from mlnb.comparison import ComparisonError, Table
 from mlnb.comparison.facts import environments, is_here, one
-from mlnb.comparison.runs import CHAMPION, goal_of
+from mlnb.comparison.runs import CHAMPION, goal_of, places
 from mlnb.comparison.stages import start
 from mlnb.errors import MlnbError
 from mlnb.project import Project
 from mlnb.tracking.columns import FORMAT, Column, pack
+from mlnb.widget.rollouts import rollouts
 
 DEEDS = ("promote", "rollback", "approve")
 """Verbs after which what is shown has changed."""
@@ -294,9 +295,13 @@ def _run(project: Project, *, stage: str) -> dict[str, Any]:
 
 
 def _rollout(project: Project) -> dict[str, Any]:
-    """Return the roll-outs that go on, as `mlnb deploy status` knows them."""
+    """Return the roll-outs that go on, and which version each environment is at."""
     people.admit(project, "compare")
-    return {"rollouts": []}
+    now, _ = places(project)
+    return {
+        "rollouts": rollouts(project),
+        "versions": {place.environment: place.version for place in now},
+    }
 
 
 _OPTIONAL = ("expected",)
