@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1, help="only each so-manieth system call")
     parser.add_argument(
         "--together", nargs="*", type=int, metavar="N",
-        help="8 processes at once, no kills; a rollback after N promotions of each: 0, never, and 5",
+        help="8 processes at once, no kills; a rollback after N of each: 0 (never) and 5",
     )  # fmt: skip
     parser.add_argument("--each", type=int, default=25, help="promotions of each of them")
     options = parser.parse_args()
