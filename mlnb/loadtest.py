@@ -268,8 +268,9 @@ class _Run:
             if (wait := started + moment - _now()) > 0:
                 await asyncio.sleep(wait)
             now = _now()
-            self.late.append(now - started - moment)
-            self._send(started + moment, self.requests[number % len(self.requests)])
+            self.late.append(max(0.0, now - started - moment))
+            # A timer may also ring a little early.
+            self._send(min(started + moment, now), self.requests[number % len(self.requests)])
             if self.progress and now - told > 0.5:
                 told = now
                 self.progress(number, len(moments))
