@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -66,6 +67,9 @@ def add_commands(add: Add) -> None:
     form = compare.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print it as JSON")
     form.add_argument("--md", action="store_true", help="print it as Markdown")
+    form.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page of all runs that needs nothing else"
+    )
     compare.add_argument(
         "--diff", action="store_true", help="what differs in parameters, data and code of two runs"
     )
@@ -164,6 +168,7 @@ def _line(entry: Any) -> str:
         "register": f"registered version {entry.version}",
         "promote": f"promoted version {entry.version} to {entry.alias}",
         "rollback": f"rolled {entry.alias} back from {entry.previous} to version {entry.version}",
+        "adopt": f"moved {entry.alias} to version {entry.version}, elsewhere",
         "approve": f"approved version {entry.version} for {entry.alias}",
         "record": f"recorded a verdict on version {entry.version}",
     }.get(entry.kind, entry.kind)
@@ -205,6 +210,8 @@ def _compare(options: argparse.Namespace) -> int:
     from mlnb.project import find
 
     project = find()
+    if options.html:
+        return _page(project, options.html)
     table = comparison.table(project)
     if options.diff:
         if len(options.runs) != 2:
@@ -232,6 +239,16 @@ def _compare(options: argparse.Namespace) -> int:
         print(terminal.markdown(what), end="")
     else:
         terminal.draw(what)
+    return 0
+
+
+def _page(project: Any, path: Path) -> int:
+    from mlnb.files import write_text
+    from mlnb.widget import page, service
+
+    header, buffers = service.state(project, details=True)
+    write_text(path, page.page(header, buffers, title=f"Runs of {project.home.name}"))
+    print(f"{path}: {header['rows']:,} runs")
     return 0
 
 

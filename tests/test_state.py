@@ -465,3 +465,36 @@ def test_the_package_is_light() -> None:
     """Who needs the records only does not wait for SQLAlchemy."""
     code = "import sys, mlnb.state; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- From elsewhere ----------------------------------------------------------------------------
+
+
+def test_a_move_from_elsewhere_brings_its_version(tmp_path: Path) -> None:
+    """It counts once, is given its own number, and takes it from a bundle that nothing runs by."""
+    state = open_state(tmp_path / "state.db")
+    ours, theirs = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+
+    def adopt(alias: str, version: int, expected: int | None, digit: str) -> Any:
+        return state.adopt(
+            alias, version, expected=expected, bundle=theirs, candidate="c", commit="f00",
+            verdict="v", statement=f"sha256:{digit * 64}", who="bea", reason="elsewhere",
+        )  # fmt: skip
+
+    told = {"candidate": "c", "commit": "f00", "verdict": "v", "by": "ada"}
+    assert state.register(bundle=ours, **told).number == 1
+    state.approve(1, "production", who="ada", reason="mine")
+    row = adopt("production", 1, None, "a")
+    assert adopt("production", 1, None, "a") == row
+    assert [version.bundle for version in state.versions()] == [theirs]
+    assert state.approvals(1, "production") == [], "they were of the other bundle"
+    assert adopt("production", 5, 1, "b").version == 5
+    again = state.register(bundle=ours, **told)
+    assert again.number == 6
+    state.move("staging", 6, expected=None, kind="promote", who="ada", reason="mine")
+    with pytest.raises(ConflictError, match="another bundle in staging than in production"):
+        adopt("production", 6, 5, "c")
+    with pytest.raises(ConflictError, match="production is at version 5, not at version 1"):
+        adopt("production", 7, 1, "d")
+    assert state.aliases() == {"production": 5, "staging": 6}
+    assert state.verify().sound

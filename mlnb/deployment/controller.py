@@ -11,7 +11,7 @@ from typing import Any, Literal
 from mlnb.deploy.driver import Driver
 from mlnb.deploy.errors import DeployError
 from mlnb.project import Project
-from mlnb.promotion import Change, end_rollout, publish
+from mlnb.promotion import Change, end_rollout, mending, publish
 from mlnb.rollout import Counts, Decision, Strategy, decide
 from mlnb.state import ConflictError, locate, open_state
 from mlnb.trust import Statement
@@ -130,7 +130,7 @@ class Controller:
         Raises:
             MlnbError: it cannot be done.
         """
-        publish.mend(self._project, open_state(locate(self._project)))
+        mending.mend(self._project, open_state(locate(self._project)))
         look = self.look()
         if look.phase == "stopped":
             self._driver.start(look.statement)

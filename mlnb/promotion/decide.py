@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mlnb import trust
 from mlnb.project import Project
-from mlnb.promotion import after, allowed, moves, publish, rollouts
+from mlnb.promotion import after, allowed, mending, moves, publish, rollouts
 from mlnb.promotion.candidate import Candidate, is_meant, judged
 from mlnb.promotion.errors import PromotionError, room
 from mlnb.promotion.moves import Asked, Draft
@@ -125,7 +125,7 @@ def rollback(
     """
     asked = moves.begin(project, "rollback", environment, reason)
     state, current = asked.state, asked.current
-    promoted = [e for e in state.journal() if e.kind == "promote" and e.alias == environment]
+    promoted = [e for e in state.journal() if e.is_forward and e.alias == environment]
     if current is None or not promoted:
         raise PromotionError(f"nothing is in {environment}, so there is nothing to go back from")
     if version is None:
@@ -208,7 +208,7 @@ def approve(project: Project, version: int, environment: str, *, reason: str) ->
     """
     person, _ = allowed.allowed(project, "approve", environment, reason)
     state = open_state(locate(project))
-    publish.mend(project, state)
+    mending.mend(project, state)
     head = state.head()
     entry = state.approve(version, environment, who=person.name, reason=reason)
     if head is None or entry.number > head.number:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlnb import people
 from mlnb.errors import MlnbError
 from mlnb.project import Project
-from mlnb.promotion import after, publish
+from mlnb.promotion import after, mending, publish
 from mlnb.promotion.look import audit
 from mlnb.state import locate, open_state
 from mlnb.store import open_store
@@ -31,8 +31,8 @@ def doctor(project: Project) -> Iterator[Finding]:
     """
     people.admit(project, "doctor")
     state = open_state(locate(project))
-    for note in publish.mend(project, state):
-        yield Finding(note, mended=note.startswith("repaired"))
+    for note in mending.mend(project, state):
+        yield Finding(note, mended=note.startswith(("repaired", "adopted")))
     for environment, move in publish.last_moves(state).items():
         name = publish.file_of(environment)
         if not publish.is_published(project, move):

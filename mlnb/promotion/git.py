@@ -82,9 +82,13 @@ def tags(root: Path, pattern: str) -> list[str]:
     return (_told(root, "tag", "--list", pattern) or "").split()
 
 
-def versions(root: Path, name: str) -> Iterator[bytes]:
-    """Yield the content of the file ``name`` in each commit that changed it, the newest first."""
-    told = _told(root, "log", f"-{_HISTORY}", "--all", "--format=%H", "--", name) or ""
+def versions(root: Path, name: str, *, everywhere: bool = True) -> Iterator[bytes]:
+    """Yield the content of the file ``name`` in each commit that changed it, the newest first.
+
+    ``everywhere`` means on all branches; else only what led to the commit that is checked out.
+    """
+    where = ["--all"] if everywhere else []
+    told = _told(root, "log", f"-{_HISTORY}", *where, "--format=%H", "--", name) or ""
     for number in told.split():
         done = _git(root, "show", f"{number}:./{name}")
         if done.returncode == 0:

@@ -13,7 +13,7 @@ from mlnb.bundle import open_bundle
 from mlnb.errors import MlnbError
 from mlnb.files import digest_bytes
 from mlnb.project import Project
-from mlnb.promotion import git, publish
+from mlnb.promotion import git, mending, publish
 from mlnb.promotion.errors import PromotionError
 from mlnb.state import Entry, Fault, Report, Version, locate, open_state
 from mlnb.store import open_store
@@ -28,7 +28,7 @@ def models(project: Project) -> tuple[list[Version], dict[str, int]]:
     """
     people.admit(project, "models")
     state = open_state(locate(project))
-    publish.mend(project, state)
+    mending.mend(project, state)
     return state.versions(), state.aliases()
 
 
@@ -42,7 +42,7 @@ def history(project: Project, *, environment: str = "") -> list[Entry]:
     if environment:
         people.policy(project, environment)
     state = open_state(locate(project))
-    publish.mend(project, state)
+    mending.mend(project, state)
     return [entry for entry in state.journal() if environment in ("", entry.alias)]
 
 
@@ -70,9 +70,18 @@ def at(project: Project, moment: str, *, environment: str = "") -> dict[str, Ent
     moves = [e for e in history(project, environment=environment) if e.kind in publish.MOVES]
     found: dict[str, Entry | None] = dict.fromkeys(sorted({e.alias for e in moves}))
     for entry in moves:
-        if datetime.datetime.fromisoformat(entry.at) <= asked:
+        if datetime.datetime.fromisoformat(_moved_at(project, entry)) <= asked:
             found[entry.alias] = entry
     return found
+
+
+def _moved_at(project: Project, entry: Entry) -> str:
+    """Return when an environment was moved; of a move that was adopted, its statement says it."""
+    if entry.kind == "adopt":
+        with contextlib.suppress(MlnbError, OSError):
+            data = publish.kept(project, entry.statement).read_bytes()
+            return trust.verify(data, publish.keys(project), environment=entry.alias).at
+    return entry.at
 
 
 def audit(project: Project) -> Report:
@@ -86,12 +95,15 @@ def audit(project: Project) -> Report:
     """
     people.admit(project, "audit")
     state = open_state(locate(project))
-    publish.mend(project, state)
+    mending.mend(project, state)
     rows = state.journal()
     public = dict(_statements(project, rows))
     signed = {**dict(_kept(project, rows)), **public}
-    found = state.verify([each.head for each in signed.values() if each.head])
-    faults = [*found.faults, *_unsigned(rows, signed), *_unknown(rows, public)]
+    # What a statement from elsewhere was published with is a row of another journal.
+    adopted = {row.statement for row in rows if row.kind == "adopt"}
+    own = [said for digest, said in signed.items() if digest not in adopted]
+    found = state.verify([said.head for said in own if said.head])
+    faults = [*found.faults, *_unsigned(rows, signed), *_unknown(rows, signed, public)]
     return Report(found.rows, found.head, found.aliases, len(signed), tuple(faults))
 
 
@@ -181,11 +193,28 @@ def _unsigned(rows: list[Entry], signed: dict[str, Statement]) -> Iterator[Fault
             yield Fault(row.number, "says something else than its signed statement")
 
 
-def _unknown(rows: list[Entry], signed: dict[str, Statement]) -> Iterator[Fault]:
-    """Yield statements of moves that the journal does not have: its end was cut off."""
+def _unknown(
+    rows: list[Entry], signed: dict[str, Statement], public: dict[str, Statement]
+) -> Iterator[Fault]:
+    """Yield statements of moves that the journal does not have: its end was cut off.
+
+    Not those from before a state that only adopts came to know the environment, and not those that
+    lost against one from elsewhere: of their counter it has another.
+    """
     known = {row.statement for row in rows}
-    for digest, said in signed.items():
-        if digest not in known:
+    counters: dict[str, set[int]] = {}
+    for row in rows:
+        if said := signed.get(row.statement):
+            counters.setdefault(row.alias, set()).add(said.counter)
+    adopting = {row.alias for row in rows if row.kind == "adopt"}
+    for digest, said in public.items():
+        if digest not in known and not (
+            said.environment in adopting
+            and (
+                said.counter in counters[said.environment]
+                or said.counter < min(counters[said.environment])
+            )
+        ):
             number = said.head[0] + 1 if said.head else 1
             yield Fault(
                 number,

@@ -12,7 +12,7 @@ from mlnb.bundle import Bundle
 from mlnb.bundle.manifest import canonical
 from mlnb.people import Person, Policy
 from mlnb.project import Project
-from mlnb.promotion import after, allowed, publish
+from mlnb.promotion import after, allowed, mending, publish
 from mlnb.promotion.errors import PromotionError, room
 from mlnb.state import ConflictError, Entry, Version, locate, open_state
 from mlnb.state.records import Move
@@ -76,7 +76,7 @@ def begin(
     publish.signed_tags(project)  # a wrong setting is told before anything is done
     signer = allowed.signer(project, person)
     state = open_state(locate(project))
-    notes = tuple(publish.mend(project, state)) if mend else ()
+    notes = tuple(mending.mend(project, state)) if mend else ()
     current, seen, follows = _agreed(project, state, environment)
     return Asked(
         project, state, environment, current, seen, follows, person, signer, reason, demands, notes

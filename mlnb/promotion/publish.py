@@ -18,13 +18,13 @@ from mlnb import events, files, trust
 from mlnb.errors import MlnbError
 from mlnb.project import Project
 from mlnb.promotion import git
-from mlnb.state import Entry
+from mlnb.state import Entry, records
 from mlnb.trust import Statement
 
 if TYPE_CHECKING:
     from mlnb.state.store import State
 
-MOVES = ("promote", "rollback")
+MOVES = records.MOVES
 _TAGS = {"": None, "plain": False, "signed": True}
 
 
@@ -101,7 +101,7 @@ def is_published(project: Project, entry: Entry) -> bool:
     return path.is_file() and digest(project, entry.alias) == entry.statement
 
 
-def _is_due(project: Project, entry: Entry) -> bool:
+def is_due(project: Project, entry: Entry) -> bool:
     """Whether the statement of a move is here, and is to be published.
 
     Never in the place of one that is as new: then it is the journal that lost something.
@@ -135,11 +135,11 @@ def publish(project: Project, state: State, entry: Entry) -> Iterator[str]:
     """
     tell(project, entry)
     with _alone(project):
-        if last_moves(state)[entry.alias] != entry or not _is_due(project, entry):
+        if last_moves(state)[entry.alias] != entry or not is_due(project, entry):
             return
         name = file_of(entry.alias)
         files.write_bytes(project.home / name, kept(project, entry.statement).read_bytes())
-        done = {"promote": "Promote", "rollback": "Roll back to"}[entry.kind]
+        done = {"promote": "Promote", "rollback": "Roll back to"}.get(entry.kind, "Publish again")
         message = f"{done} version {entry.version} in {entry.alias}\n\n{entry.reason}\n"
         if why := git.commit(project.home, name, message):
             yield f"{name} is not committed: {why}; commit it yourself"
@@ -201,16 +201,6 @@ def tell(project: Project, entry: Entry) -> None:
 def outbox(project: Project) -> Path:
     """Return the folder of events that are still to be told."""
     return project.state / "outbox"
-
-
-def mend(project: Project, state: State) -> list[str]:
-    """Publish what a killed command did not, and return what a person should know."""
-    notes = []
-    for entry in last_moves(state).values():
-        if _is_due(project, entry):
-            notes += [f"repaired: {file_of(entry.alias)} names version {entry.version} now"]
-            notes += publish(project, state, entry)
-    return notes
 
 
 def kept(project: Project, digest: str) -> Path:

@@ -93,12 +93,15 @@ class _Story:
         if row.kind not in get_args(Kind):
             yield f"is of no known kind: {row.kind!r}"
         elif row.kind == "register":
-            if row.version != len(self._bundles) + 1:
-                yield f"registers version {row.version} after {len(self._bundles)}"
+            newest = max(self._bundles, default=0)
+            if row.version != newest + 1:
+                yield f"registers version {row.version} after {newest}"
             if row.bundle in self._bundles.values():
                 yield f"registers {row.bundle} again"
             self._bundles[row.version] = row.bundle
             return
+        if row.kind == "adopt":
+            self._bundles[row.version] = row.bundle
         if self._bundles.get(row.version) != row.bundle:
             yield f"is about version {row.version}, which was not registered with that bundle"
         if row.kind in MOVES:

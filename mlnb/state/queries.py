@@ -19,9 +19,16 @@ def everything() -> Query:
     return select(journal).order_by(row.number)
 
 
-def registrations() -> Query:
-    """Return the query of the rows that register a version, by its number."""
-    return everything().where(row.kind == "register")
+def registrations(version: int | None = None) -> Query:
+    """Return the query of the rows that say what a version is, by its number: of each the last.
+
+    A move that was adopted brings its version with it, and a number that was given here as well.
+    """
+    kinds = row.kind.in_(("register", "adopt"))
+    last = select(func.max(row.number)).where(kinds).group_by(row.version)
+    if version is not None:
+        last = last.where(row.version == version)
+    return select(journal).where(row.number.in_(last)).order_by(row.version)
 
 
 def entries(connection: Connection, query: Query) -> list[Entry]:
@@ -65,8 +72,8 @@ def placed(connection: Connection, alias: str, moment: str) -> Entry | None:
     return entry(connection, moves.order_by(row.number.desc()))
 
 
-def approvals(connection: Connection, version: int, alias: str) -> list[Entry]:
-    """Return the approvals of ``version`` for ``alias`` since the alias last left it."""
+def approvals(connection: Connection, version: int, bundle: str, alias: str) -> list[Entry]:
+    """Return the approvals of ``version``, which is ``bundle``, for ``alias`` since it left it."""
     left = select(func.max(row.number)).where(
         row.kind.in_(MOVES), row.alias == alias, row.previous == version
     )
@@ -74,6 +81,7 @@ def approvals(connection: Connection, version: int, alias: str) -> list[Entry]:
         row.kind == "approve",
         row.alias == alias,
         row.version == version,
+        row.bundle == bundle,
         row.number > (connection.scalar(left) or 0),
     )
     return entries(connection, given)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["register", "promote", "rollback", "approve", "record"]
+Kind = Literal["register", "promote", "rollback", "adopt", "approve", "record"]
 Move = Literal["promote", "rollback"]
-MOVES: tuple[Move, ...] = ("promote", "rollback")
+MOVES: tuple[Kind, ...] = ("promote", "rollback", "adopt")
+"""Rows that say where an alias is."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Entry:
     Attributes:
         number: 1 for the first, without gaps.
         at: when it was written; never before the row above it.
-        kind: ``register`` a version, ``promote`` or ``rollback`` an alias to it, ``approve`` it for
-            an alias, ``record`` a verdict on it.
+        kind: ``register`` a version, ``promote`` or ``rollback`` an alias to it, ``adopt`` a move
+            that another state made, ``approve`` it for an alias, ``record`` a verdict on it.
         alias: that was moved or approved for.
         version: that the row is about.
         previous: version that the alias was at; None if at none.
@@ -52,6 +53,12 @@ class Entry:
     statement: str
     before: str
     hash: str
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether it moved an alias forward, or to where it was: what a rollback can go back to."""
+        adopted = self.kind == "adopt" and self.version >= (self.previous or 0)
+        return self.kind == "promote" or adopted
 
 
 @dataclass(frozen=True)

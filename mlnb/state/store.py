@@ -129,6 +129,64 @@ class State:
                 bundle=bundle, reason=reason, verdict=verdict, statement=statement,
             )  # fmt: skip
 
+    def adopt(
+        self,
+        alias: str,
+        version: int,
+        *,
+        expected: int | None,
+        bundle: str,
+        candidate: str,
+        commit: str,
+        verdict: str,
+        statement: str,
+        who: str,
+        reason: str,
+    ) -> Entry:
+        """Write down a move that another state made, as a signed statement says; once.
+
+        It brings its version with it. A number that was given here to another bundle is that one's
+        then; the other bundle gets a new one when it is registered again.
+
+        Args:
+            expected: version that the alias is at here.
+            statement: digest of the statement, which was verified; the rest is what it says.
+
+        Raises:
+            ConflictError: the alias is somewhere else; another alias is at the number, with another
+                bundle.
+            StateError: no name of an alias, or no digest.
+        """
+        self._check(who, alias)
+        if not _DIGEST.fullmatch(bundle) or not _DIGEST.fullmatch(statement) or version < 1:
+            raise StateError("is no move that can be adopted", where=self.place)
+        same = queries.everything().where(queries.row.statement == statement)
+        with self._database.writing() as connection:
+            if found := queries.entry(connection, same):
+                return found
+            aliases = queries.aliases(connection)
+            if aliases.get(alias) != expected:
+                raise ConflictError(
+                    f"{alias} is {_at(aliases.get(alias))}, not {_at(expected)}: somebody moved it"
+                    " meanwhile",
+                    where=self.place,
+                )
+            registered = queries.entry(connection, queries.registrations(version))
+            others = [name for name, at in aliases.items() if at == version and name != alias]
+            if others and registered and registered.bundle != bundle:
+                raise ConflictError(
+                    f"version {version} is another bundle in {', '.join(others)} than in {alias}:"
+                    " two states gave the same number",
+                    where=self.place,
+                    remedy=f"`mlnb rollback --to {others[0]}`; promoted again, the bundle that is"
+                    " there now gets a new number.",
+                )
+            return self._append(
+                connection, "adopt", who, alias=alias, version=version, previous=expected,
+                bundle=bundle, candidate=candidate, commit=commit, verdict=verdict,
+                statement=statement, reason=reason,
+            )  # fmt: skip
+
     def approve(self, version: int, alias: str, *, who: str, reason: str) -> Entry:
         """Write down that ``who`` wants ``version`` at ``alias``; a second time changes nothing.
 
@@ -138,7 +196,7 @@ class State:
         self._check(who, alias)
         with self._database.writing() as connection:
             bundle = self._registered(connection, version).bundle
-            for given in queries.approvals(connection, version, alias):
+            for given in queries.approvals(connection, version, bundle, alias):
                 if given.who == who:
                     return given
             return self._append(
@@ -152,7 +210,9 @@ class State:
         Approvals are used up when the alias leaves the version: what was rolled back needs others.
         """
         with self._database.reading() as connection:
-            return queries.approvals(connection, version, alias)
+            found = queries.entry(connection, queries.registrations(version))
+            bundle = found.bundle if found else ""
+            return queries.approvals(connection, version, bundle, alias)
 
     def versions(self) -> list[Version]:
         """Return all versions by number."""
@@ -203,8 +263,7 @@ class State:
         return chain.verify(self.journal(), anchors)
 
     def _registered(self, connection: Connection, version: int) -> Entry:
-        of = queries.registrations().where(queries.row.version == version)
-        if found := queries.entry(connection, of):
+        if found := queries.entry(connection, queries.registrations(version)):
             return found
         newest = queries.newest(connection)
         known = f"the newest is {newest}" if newest else "none is registered yet"
