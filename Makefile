@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AXE := $(VENV)/axe/node_modules/axe-core/axe.min.js
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # DVC keeps databases in a folder that any user may write; ours stays private.
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
@@ -20,10 +21,10 @@ repro: $(READY)
 	@echo "The report is at file://$(CURDIR)/reports/index.html"
 
 # One process for each core; the tests of a file share what they set up, and stay together.
-test: check debian
+test: check debian $(AXE)
 	pytest -n logical --dist loadfile
 
-coverage: check debian
+coverage: check debian $(AXE)
 	pytest --cov --cov-report=term:skip-covered
 
 lab: $(READY)
@@ -61,6 +62,11 @@ debian:
 		echo "The tests need some of Debian's packages; installing $(DEBIAN)."; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN); } || { \
 		echo "Install $(DEBIAN), then repeat."; exit 1; }
+
+# What the tests hold the pages against, for people who do not see them or use no mouse.
+$(AXE): $(READY)
+	npm install --silent --no-audit --no-fund --no-save --prefix $(VENV)/axe axe-core@4.14.1
+	@touch $(AXE)
 
 # After a change of dependencies in pyproject.toml; needs uv.
 lock:

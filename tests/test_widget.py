@@ -25,13 +25,14 @@ import promotion_acts as acts
 import pytest
 from promoted import *  # noqa: F403 - its fixtures
 
-from mlnb import pipeline, promotion, tracking
+from mlnb import cli, pipeline, promotion, tracking
 from mlnb.errors import MlnbError
 from mlnb.project import find
 from mlnb.tracking.columns import Column, joined, pack
 from mlnb.widget import page, service
 
 REPOSITORY = Path(__file__).parents[1]
+AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 TOKEN = "a-token-of-the-tests"
 PATIENCE = 90_000
 """Milliseconds that a page may take, on a machine that has much else to do."""
@@ -59,6 +60,23 @@ def project(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     root = Path(shutil.copytree(known, tmp_path / "project"))
     monkeypatch.chdir(root)
     return find()
+
+
+def accessible(page: Any, where: str = "body") -> None:
+    """Hold what a page shows against axe-core: no finding that is serious or worse."""
+    assert AXE.is_file(), f"{AXE} is missing: `make test` installs it"
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate(
+        "(where) => axe.run(document.querySelector(where), {resultTypes: ['violations']})", where
+    )
+    assert found["passes"], "axe looked at nothing"
+    bad = [
+        (each["id"], each["help"], [node["target"] for node in each["nodes"][:3]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert not bad, bad
 
 
 def state(project: Any) -> dict[str, Any]:
@@ -102,6 +120,16 @@ def test_the_state_tells_what_runs_and_what_the_gates_said(project: Any) -> None
     old = say(project, "details", run=ids(project)[0])
     assert not any(action["allowed"] for action in old["actions"])
     assert "already" in old["actions"][0]["why"] and "Another" in old["actions"][1]["why"]
+
+
+def test_a_page_is_written_for_those_who_have_no_python(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command writes one file, which has the gates of each candidate in it."""
+    assert cli.main(["compare", "--html", "runs.html"]) == 0
+    assert "2 runs" in capsys.readouterr().out
+    text = Path("runs.html").read_text("utf-8")
+    assert all(run in text for run in ids(project)) and '"gates": [{"id"' in text
 
 
 def test_promotion_is_planned_decided_and_told(project: Any) -> None:
@@ -367,6 +395,17 @@ def test_promoting_in_the_panel(lab: Lab) -> None:
     promote.click()
     assert "Say why first" in page.inner_text(".mlnb-actions .mlnb-fault")
     page.fill(".mlnb-actions input", "better on <i>all</i> slices")
+    page.select_option(".mlnb-actions select", "staging")
+    promote.click()
+    page.wait_for_selector("[role=alertdialog]")
+    accessible(page, "#mlnb-compare .mlnb-compare")
+    with pytest.MonkeyPatch.context() as patch:  # somebody else is quicker
+        patch.chdir(lab.root)
+        promotion.promote(find(), "staging", reason="quicker")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".mlnb-actions .mlnb-fault:has-text('somebody changed it')")
+    page.wait_for_selector(".mlnb-side h3 .mlnb-badge:has-text('staging')")
+    page.select_option(".mlnb-actions select", "production")
     promote.click()
     plan = page.wait_for_selector("[role=alertdialog]")
     assert "production" in plan.inner_text()
@@ -396,6 +435,12 @@ def test_promoting_in_the_panel(lab: Lab) -> None:
         back = page.evaluate(f"getComputedStyle({shown}).backgroundColor")
         light = sum(int(part) for part in back[4:-1].split(",")) > 384
         assert light != dark, (theme, back)
+        for tab in ("Plots", "Side by side", "History", "Table"):
+            page.click(f"#mlnb-compare [role=tab]:has-text('{tab}')")
+            page.wait_for_function(
+                "() => !document.querySelector('#mlnb-compare').innerText.includes('Asking')"
+            )
+            accessible(page, "#mlnb-compare .mlnb-compare")
     assert not lab.errors
     page.close()
 
@@ -406,6 +451,7 @@ def test_the_side_bar_shows_the_pipeline(lab: Lab) -> None:
     page.click("[data-id='mlnb-pipeline']")
     page.wait_for_selector(".mlnb-stages li")
     assert page.locator(".mlnb-stages li b").all_inner_texts() == ["package", "gate"]
+    accessible(page, "#mlnb-pipeline")
     assert not lab.errors
     page.close()
 
@@ -435,7 +481,14 @@ def test_in_a_notebook(lab: Lab) -> None:
     said = page.evaluate(asked, "print(runs.query, len(runs.selected))")
     assert said.split() == ["verdict", "=", "'pass'", "1"]
     page.evaluate(asked, "runs.tab = 'chart'; runs.query = ''")
-    page.wait_for_selector(".mlnb-nothing, .mlnb-plots")
+    page.wait_for_selector(".mlnb-nothing")
+    page.evaluate(asked, "runs.tab = 'table'")
+    page.wait_for_selector(".mlnb-tabs :has-text('History')")
+    page.evaluate(f"{kernel}.restart()")
+    page.wait_for_selector(".mlnb-status:has-text('read-only')")
+    assert "as of 20" in page.inner_text(".mlnb-status")
+    page.click(".mlnb-rows .mlnb-row:visible >> nth=0")
+    assert page.locator(".mlnb-actions, .mlnb-tabs :text('History')").count() == 0
     assert not lab.errors
     page.close()
 
@@ -511,8 +564,23 @@ def test_ten_thousand_runs(window: Callable[[str], Any]) -> None:
     )
     shown.fill(".mlnb-filter", "metrics.nope > 1")
     shown.wait_for_selector(".mlnb-fault:has-text('no column metrics.nope')")
+    shown.fill(".mlnb-filter", "")
+    shown.wait_for_selector(".mlnb-status:has-text('10,000 of')")
+    shown.click(".mlnb-head button:has-text('m0')")
+    shown.click(".mlnb-head button:has-text('m0')")  # the order is as at first again
     for tab in ("Plots", "Side by side", "Table"):
         shown.click(f"role=tab[name=/{tab}/]")
+        accessible(shown)
+    shown.emulate_media(color_scheme="dark")
+    shown.reload()
+    shown.set_viewport_size({"width": 320, "height": 700})
+    shown.wait_for_selector(".mlnb-narrow[data-paint-ms]")
+    accessible(shown)
+    shown.click(".mlnb-rows .mlnb-row >> nth=2")
+    assert shown.inner_text(".mlnb-side h3") == "שלום 2"
+    shown.click(".mlnb-rows .mlnb-row >> nth=0")
+    assert shown.inner_text(".mlnb-side h3") == "<img src=x onerror=alert(1)> 0"
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 @pytest.mark.parametrize("count", [0, 1])

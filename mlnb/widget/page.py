@@ -57,6 +57,9 @@ def page(header: Mapping[str, Any], buffers: Sequence[bytes], *, title: str) -> 
         "const told = JSON.parse(document.getElementById('state').textContent);"
         "const root = document.getElementById('runs'); root.replaceChildren();"
         "root.classList.add('mlnb-full');"
+        "const dark = matchMedia('(prefers-color-scheme: dark)');"
+        "const theme = () => { document.body.dataset.jpThemeLight = String(!dark.matches); };"
+        "theme(); dark.addEventListener('change', theme);"
         "mount(root, reportHost(told.header, told.buffers.map(fromBase64)));"
     )
     code = f"{script}\n{begin}"
@@ -79,6 +82,7 @@ def page(header: Mapping[str, Any], buffers: Sequence[bytes], *, title: str) -> 
 _PAGE = """
 html, body { margin: 0; height: 100%; }
 body { font: 14px system-ui, sans-serif; background: #fff; color: #1c2024; }
+body[data-jp-theme-light="false"] { background: #15181c; color: #eceef0; color-scheme: dark; }
 #runs { height: 100vh; box-sizing: border-box; overflow: auto; }
 """
 

@@ -445,7 +445,7 @@ export function mount(root, host) {
     const gates = table.header.gates.length;
     if (column.key === "name") return 170;
     if (column.key === "verdict") return 86 + 16 * Math.min(SHOWN_GATES, gates) + (gates > SHOWN_GATES ? 26 : 0);
-    const title = 30 + 7.2 * Math.min(column.name.length, 22);
+    const title = 44 + 8 * Math.min(column.name.length, 22);
     if (isNumber(column)) return Math.max(column.goal ? 152 : column.format === "moment" ? 142 : 86, title);
     const longest = column.words.slice(0, 200).reduce((most, word) => Math.max(most, word.length), 0);
     return Math.max(title, Math.min(220, 24 + 7 * longest));
