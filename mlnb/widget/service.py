@@ -257,7 +257,7 @@ def _rollback(project: Project, *, environment: str, version: int, reason: str) 
 def _history(project: Project, *, environment: str) -> dict[str, Any]:
     entries = promotion.history(project, environment=environment)
     current = promotion.at(project, "9999-12-31", environment=environment).get(environment)
-    ran = {each.version for each in entries if each.kind in ("promote", "rollback")}
+    ran = {each.version for each in entries if each.kind in ("promote", "rollback", "adopt")}
     told, seen = [], set()
     for each in reversed(entries):
         is_now = current is not None and each.number == current.number
