@@ -4,13 +4,15 @@ Each trial proves that its fault happened, and beside what is tested stands some
 worse that the same trial must catch.
 """
 
+# ruff: noqa: F811 - a fixture is asked for by its name
+
 from __future__ import annotations
 
 import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import postgres
 import pytest
 import state_acts as acts
 from nursery import Nursery
+from state_trials import nursery, server  # noqa: F401
 
 from mlnb.state import open_state
 
@@ -27,20 +30,6 @@ CALLS = "openat,pwrite64,write,fsync,fdatasync,ftruncate,?unlink,unlinkat,?renam
 """What an act does to files, and how it locks them; a kill at a read leaves what a write left."""
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    folder = tmp_path_factory.mktemp("nursery")
-    with Nursery("state_acts", folder) as running:
-        running.call("register", str(folder / "warm.db"))
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,31 +4,18 @@ They begin together, write down what they did, and what they wrote is compared w
 Beside ours, the same processes use MLflow's aliases, which must show that the trial sees losses.
 """
 
+# ruff: noqa: F811 - a fixture is asked for by its name
+
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import postgres
 import pytest
 import state_acts as acts
 from nursery import Nursery
+from state_trials import nursery, server  # noqa: F401
 
 from mlnb.state import open_state
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    folder = tmp_path_factory.mktemp("nursery")
-    with Nursery("state_acts", folder) as running:
-        running.call("register", str(folder / "warm.db"))
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.server() as running:
-        yield running
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
