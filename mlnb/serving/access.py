@@ -11,6 +11,7 @@ A project that names no people is one person's: a server on its own machine only
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -178,6 +179,7 @@ def access_of(project: Project, environment: str, host: str, *, insecure: bool =
     return access
 
 
+@functools.lru_cache(64)  # every request names one, and it takes longer than to read the row
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches a server that listens on ``host``."""
     if host == "localhost":

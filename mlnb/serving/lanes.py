@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,3 +76,8 @@ class Live:
     def lanes(self) -> list[Lane]:
         """The variants that there are, the stable one first."""
         return [self.stable, *([self.candidate] if self.candidate else [])]
+
+    @functools.cached_property
+    def compiled(self) -> bool:
+        """Whether no variant needs the pipeline itself."""
+        return all(lane.version.scorer.compiled for lane in self.lanes)

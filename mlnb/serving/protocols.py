@@ -399,7 +399,7 @@ def _fields(told: Any, where: str, needed: Sequence[str], allowed: Sequence[str]
 
 
 def _names(told: Any, what: str) -> None:
-    if type(told) is not list or not all(type(each) is str for each in told):
+    if type(told) is not list or not {*map(type, told)} <= {str}:
         raise RequestError(f"{what!r} must be a list of texts")
 
 
