@@ -548,6 +548,12 @@ def test_ten_thousand_runs(window: Callable[[str], Any]) -> None:
     shown.wait_for_selector("[data-paint-ms]")
     assert "10,000 of 10,000 runs" in shown.inner_text(".mlnb-status")
     assert shown.evaluate("document.querySelectorAll('*').length") < 3500
+    shown.click(".mlnb-chooser summary")
+    shown.uncheck(".mlnb-line label:has-text('train.p3') input")
+    shown.wait_for_selector(".mlnb-status:has-text('1 column not shown')")
+    accessible(shown)
+    shown.click(".mlnb-status")
+    shown.wait_for_selector(".mlnb-list", state="detached")
     shown.click(".mlnb-head button:has-text('m0')")
     best = max(v for v in array.array("d", buffers[3]) if v == v)
     first = shown.inner_text(".mlnb-rows .mlnb-row >> nth=0")

@@ -375,7 +375,7 @@ export function mount(root, host) {
   const differences = make("input", {
     type: "checkbox", checked: view.only_differences, onchange: () => { put("only_differences", differences.checked); refresh(); },
   });
-  const chooser = make("details.chooser"), tabs = make("div.tabs", { role: "tablist", label: "View" });
+  const chooser = make("details.chooser", { ontoggle: () => drawChooser() }), tabs = make("div.tabs", { role: "tablist", label: "View" });
   const status = make("div.status", { role: "status" }), live = make("div.rollouts");
   const main = make("div.main", { id: `${me}-view`, role: "tabpanel" }), side = make("aside.side", { label: "Chosen run" });
   root.replaceChildren(
@@ -521,8 +521,8 @@ export function mount(root, host) {
     const rest = table.columns.filter((c) => isShown(c) && !FIRST.includes(c.key));
     rest.sort((a, b) => visible.has(b.key) - visible.has(a.key) || a.position - b.position);
     const asFirst = button("As at first", () => change({ hidden: [], shown: [], pinned: [], order: [], widths: {} }));
-    refill(chooser, make("summary", "Columns"), make("div.list", rest.slice(0, 300).map(line), asFirst));
-    if (scroll) chooser.querySelector(".mlnb-list").scrollTop = scroll;
+    refill(chooser, make("summary", "Columns"), ...(chooser.open ? [make("div.list", rest.slice(0, 300).map(line), asFirst)] : []));
+    if (scroll && chooser.open) chooser.querySelector(".mlnb-list").scrollTop = scroll;
   }
 
   // ------------------------------------------------ the table
