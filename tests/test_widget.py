@@ -158,6 +158,7 @@ def test_a_roll_out_is_told_while_it_goes_on(project: Any) -> None:
     """Share, requests, failures and the verdict so far, as the server says; else nothing."""
     change = promotion.promote(project, "production", reason="better", strategy="canary")
     said = promotion.publish.published(project, "production")
+    assert said is not None
     stable, candidate = {"requests": 900, "failures": 1}, {"requests": 40, "failures": 40}
     rollout = {
         "digest": change.bundle,
