@@ -8,6 +8,7 @@ The state's own tests kill it at every system call; here the whole command is ki
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -117,6 +118,30 @@ def test_a_disk_that_fails_is_told(nursery: Nursery, second: Path, tmp_path: Pat
         at = _sound(root)
         assert at in {(1, 0), (2, 0)}
         assert death.code or at == (2, 0)
+
+
+@pytest.mark.parametrize("act", ["promote", "rollback", "approve"])
+def test_a_file_that_cannot_be_opened_is_told(
+    act: str, nursery: Nursery, second: Path, third: Path, tmp_path: Path
+) -> None:
+    """A file that is to be written cannot be opened: a line or two, and all is old or new."""
+    source = second if act == "promote" else third
+    roots = (Path(shutil.copytree(source, tmp_path / str(n))) for n in itertools.count())
+    _, trace = nursery.traced("openat", act, str(next(roots)))
+    calls = [line for line in trace.splitlines() if line.startswith("openat(")]
+    points = [k for k, call in enumerate(calls, 1) if re.search("O_CREAT|O_WRONLY|O_RDWR", call)]
+    assert len(points) >= 2
+    codes = set()
+    for n, k in enumerate({points[0], points[len(points) // 2], points[-1]}):
+        root = next(roots)
+        inject = f"openat:error={('ENOSPC', 'EROFS')[n % 2]}:when={k}"
+        death, trace = nursery.traced("openat", act, str(root), inject=inject)
+        assert "(INJECTED)" in trace
+        assert death.code in (0, 1, 2), (calls[k - 1], death)
+        assert "Traceback" not in death.said and death.said.count("\n") <= 1, death.said
+        codes.add(death.code)
+        assert _sound(root) in {(1, 0), (2, 0), (2, 1)}
+    assert codes & {1, 2}
 
 
 def test_a_naive_promotion_is_caught(nursery: Nursery, tmp_path: Path) -> None:
