@@ -20,9 +20,10 @@ repro: $(READY)
 	dvc repro
 	@echo "The report is at file://$(CURDIR)/reports/index.html"
 
-# One process for each core; the tests of a file share what they set up, and stay together.
+# One process for each core; the tests of a file share what they set up, and stay together. The
+# longest files come first, as tests/conftest.py orders them.
 test: check debian $(AXE)
-	pytest -n logical --dist loadfile
+	pytest -n logical --dist loadfile --no-loadscope-reorder
 
 coverage: check debian $(AXE)
 	pytest --cov --cov-report=term:skip-covered
