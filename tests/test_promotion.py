@@ -20,7 +20,7 @@ from promotion_acts import PRODUCTION, git
 from test_gate_command import write_params
 from test_gates import AUC
 
-from mlnb import cli, events, people, pipeline, promotion, tracking, trust
+from mlnb import cli, events, gate, people, pipeline, promotion, tracking, trust
 from mlnb.errors import MlnbError
 from mlnb.files import digest_bytes
 from mlnb.project import find
@@ -317,11 +317,14 @@ def test_after_a_key_was_revoked_the_same_version_is_signed_anew(
     """A revoked key stops what it signed; whoever is trusted signs the present version again."""
     root = copied(second)
     keys, path = root / "deployments/keys", root / "deployments/production.json"
+    assert gate.check(find()).verdict == "pass"
     trust.revoke("ada", keys, by="bea", reason="lost")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "bea"))
     trust.new_key("bea", keys)
     with pytest.raises(trust.RevokedError, match="was revoked"):
         published(root)
+    with pytest.raises(MlnbError, match=r"verdict on something else: deployments/keys changed"):
+        gate.check(find())
     mine = path.read_bytes()
     path.write_bytes(mine.replace(b'"sig"', b'"sig" '))
     with pytest.raises(MlnbError, match="was edited"):

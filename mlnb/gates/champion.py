@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlnb.bundle import Bundle
-from mlnb.trust import keys, read_published, trusted
+from mlnb.errors import MlnbError
+from mlnb.trust import RevokedError, keys, read_published, trusted
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,14 @@ def champion(path: Path, store: Callable[[str], Bundle], *, where: str) -> Champ
     if statement is None:
         return None
     return Champion(str(statement.version), store(statement.bundle))
+
+
+def is_revoked(path: Path) -> bool:
+    """Whether the key was revoked that signed what is in production."""
+    try:
+        read_published(path, trusted(path.parent / keys.FOLDER))
+    except RevokedError:
+        return True
+    except MlnbError:  # judging tells what is wrong with it
+        pass
+    return False

@@ -20,11 +20,12 @@ import pandas as pd
 
 from mlnb.bundle import Bundle, chosen, read_rows
 from mlnb.errors import MlnbError, did_you_mean
-from mlnb.files import digest_bytes, digest_file
-from mlnb.gates.champion import Champion
+from mlnb.files import digest_bytes, digest_file, digest_tree
+from mlnb.gates.champion import Champion, is_revoked
 from mlnb.gates.language import Check, Gates, Schema
 from mlnb.gates.verdicts import GateError
 from mlnb.statistics import Design, Sample
+from mlnb.trust import keys
 
 Floats = npt.NDArray[np.float64]
 
@@ -278,6 +279,10 @@ def inputs(
         name: f"sha256:{digest_file(root / name)}" if (root / name).is_file() else ""
         for name in files
     }
+    if is_revoked(root / gates.champion):
+        # The file stays as it is, and what it says counts no more.
+        folder = (Path(gates.champion).parent / keys.FOLDER).as_posix()
+        found[folder] = f"sha256:{digest_tree(root / folder)}"
     told = json.dumps({**section, "threshold": gates.threshold}, sort_keys=True, default=str)
     found["gates"] = f"sha256:{digest_bytes(told.encode())}"
     return {**found, gates.bundle: bundle.digest if bundle else ""}
