@@ -8,8 +8,8 @@ A newcomer's tour, from the ground up:
 * ``execute`` runs a notebook, ``tracking`` records it in MLflow, ``reports`` renders it.
 * ``bundle`` packs a model, ``gates`` judge it, ``scorer`` answers for it quickly; ``trust`` signs.
 * ``serving`` answers requests, ``rollout`` decides on counts, ``deploy`` has the drivers.
-* ``run``, ``lint``, ``add``, ``verify``, ``promotion``, ``comparison`` and ``deployment`` are what a
-  person wants to get done.
+* ``run``, ``lint``, ``add``, ``verify``, ``promotion``, ``comparison`` and ``deployment`` are what
+  a person wants to get done.
 * ``cli``, ``lab`` and ``widget`` are the command line, the notebook extension and the page.
 
 A notebook needs only this module. The markers below say what a path is for; they are plain
