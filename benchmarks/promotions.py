@@ -43,6 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--acts", nargs="+", default=["promote", "rollback", "approve"])
     parser.add_argument("--step", type=int, default=1, help="only each so-manieth system call")
+    parser.add_argument("--kills", action="store_true", help="kills only, no failing calls")
     parser.add_argument(
         "--together", nargs="*", type=int, metavar="N",
         help="8 processes at once, no kills; a rollback after N of each: 0 (never) and 5",
@@ -62,7 +63,8 @@ def main() -> int:
             for act in options.acts:
                 source = second if act == "promote" else third
                 print(f"{act} ...", file=sys.stderr, flush=True)
-                found[act] = _trials(nursery, act, source, folder / "trial", options.step)
+                place = folder / "trial"
+                found[act] = _trials(nursery, act, source, place, options.step, not options.kills)
     print(json.dumps(found, indent=2))
     return int(any(found[act]["faults"] for act in options.acts))
 
@@ -116,7 +118,9 @@ def _together(source: Path, folder: Path, each: int, backs: list[int]) -> dict[s
     return found
 
 
-def _trials(nursery: Nursery, act: str, source: Path, root: Path, step: int) -> dict[str, Any]:
+def _trials(
+    nursery: Nursery, act: str, source: Path, root: Path, step: int, failing: bool
+) -> dict[str, Any]:
     """Let each system call kill, or fail; return how many did what, and what was wrong."""
     outcomes: collections.Counter[str] = collections.Counter()
     faults = []
@@ -126,7 +130,7 @@ def _trials(nursery: Nursery, act: str, source: Path, root: Path, step: int) -> 
     ]
     fails = [
         (f"{call}:error={error}:when={k}", FAILING)
-        for call, k in _points(nursery, act, FAILING, source, root)
+        for call, k in (_points(nursery, act, FAILING, source, root) if failing else ())
         for error in ERRORS
     ]
     for inject, calls in [*kills[::step], *fails[::step]]:
