@@ -39,7 +39,7 @@ class Commands:
     Args:
         root: the project's root.
         logs: the folder of the stages' logs; None to let their output through.
-        turn: learns what was started, so that a later run can end what this one left behind.
+        turn: marks what is started, so that a later run can end what this one left behind.
         say: tells the person a line.
         started: hears that a stage's command begins.
     """
@@ -211,8 +211,14 @@ class _Process:
         self, words: Any, kwargs: Mapping[str, Any], streams: tuple[int, int, int], turn: Turn
     ) -> None:
         stdin, stdout, stderr = streams
-        self._process = subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=stderr, **kwargs)
-        turn.started(self._process.pid)
+        environment = turn.marked(kwargs.get("env") or os.environ)
+        self._process = subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            **{**kwargs, "env": environment},
+        )
 
     def wait(self) -> int:
         return self._process.wait()

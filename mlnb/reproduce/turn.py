@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import psutil
 
+_MARK = "MLNB_REPRO"
 # Seconds. A number is not given to another process as quickly; a clock may be set by less.
 _SAME = 2.0
 
@@ -19,9 +21,9 @@ _SAME = 2.0
 class Turn:
     """The turn to reproduce a project, kept by a lock that ends with its process.
 
-    The lock's file names its holder, then what that one started, a process a line; it is emptied
-    at a good end. What stands there when the turn is taken was left by a run that was killed, and
-    may still write: it is ended.
+    The lock's file has the holder's mark, and is emptied at a good end. What the holder starts has
+    the mark in its environment from its first moment on. A mark that stands there when the turn is
+    taken is of a run that was killed; what that one left may still write, and is ended.
 
     Args:
         path: the lock's file.
@@ -31,6 +33,7 @@ class Turn:
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say
         self._file: IO[str] | None = None
+        self._mark = ""
 
     def __enter__(self) -> Turn:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +42,8 @@ class Turn:
             self._lock(file)
             self._end_leftovers(file)
             file.truncate(0)
-            self._file = file
-            self.started(os.getpid())
+            self._file, self._mark = file, f"{os.getpid()} {time.time_ns()}"
+            os.write(file.fileno(), f"{self._mark}\n".encode())
         except BaseException:
             file.close()
             raise
@@ -52,11 +55,9 @@ class Turn:
             self._file.close()
             self._file = None
 
-    def started(self, pid: int) -> None:
-        """Note a process of this turn."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._file.fileno(), f"{pid} {born(pid)}\n".encode())
+    def marked(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of what this turn starts."""
+        return {**environment, _MARK: self._mark}
 
     def _lock(self, file: IO[str]) -> None:
         if os.name == "nt":
@@ -73,10 +74,22 @@ class Turn:
 
     def _end_leftovers(self, file: IO[str]) -> None:
         file.seek(0)
-        for line in file.readlines()[1:]:
-            pid, _, when = line.strip().partition(" ")
-            if pid.isdecimal() and when and lives(int(pid), float(when)) and end(int(pid)):
-                self._say(f"ended process {pid}, which a killed mlnb repro had left running")
+        if mark := file.readline().strip():
+            for pid in _with_mark(mark):
+                if end(pid):
+                    self._say(f"ended process {pid}, which a killed mlnb repro had left running")
+
+
+def _with_mark(mark: str) -> list[int]:
+    """Return the processes that have a mark, the oldest first."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # other people's; it ends just now
+            if process.environ().get(_MARK) == mark and process.pid != os.getpid():
+                found.append((process.create_time(), process.pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def end(pid: int) -> bool:
